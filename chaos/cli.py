@@ -1,0 +1,5 @@
+"""The command ``gameday``."""
+
+
+def main() -> None:
+    raise SystemExit("not yet")

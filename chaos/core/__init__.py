@@ -1,0 +1,1 @@
+"""Vocabulary without I/O: errors, clock, durations and the frozen data that every layer above speaks."""
