@@ -37,9 +37,7 @@ def seconds(span_ns: int) -> float:
     return span_ns / NS
 
 
-def wait_for(
-    look: Callable[[], T | None], *, timeout_s: float, what: str, interval_s: float = 0.02, last: str = "nothing"
-) -> T:
+def wait_for(look: Callable[[], T | None], *, timeout_s: float, what: str, interval_s: float = 0.02, last: str = "nothing") -> T:
     """Poll ``look`` until it returns something true, and return that.
 
     ``look`` may raise :class:`~chaos.core.errors.GamedayError` or :class:`OSError`: that counts as "not yet" and its

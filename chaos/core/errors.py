@@ -17,9 +17,7 @@ class GamedayError(Exception):
     reads the same wherever it surfaces.
     """
 
-    def __init__(
-        self, what: str, *, where: str = "", expected: str = "", observed: str = "", next_step: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, where: str = "", expected: str = "", observed: str = "", next_step: str = "") -> None:
         self.what, self.where = what, where
         self.expected, self.observed, self.next_step = expected, observed, next_step
         super().__init__(self._text())
