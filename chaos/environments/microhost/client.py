@@ -1,0 +1,387 @@
+"""The pytest side: a sandbox of micro-hosts, each one a node with every capability.
+
+Files and unix sockets of a host are reached from outside through ``/proc/<pid>/root`` (:meth:`Sandbox.outside`), which no partition
+touches; traffic that a partition must touch starts on a micro-host.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from chaos.core.clock import wait_for
+from chaos.core.errors import DeadlineExceeded, EnvironmentFailed, Unavailable
+from chaos.core.model import Json, NodeRef
+from chaos.environments.base import Completed, DropRule, Node, Process
+from chaos.environments.iptables import IptablesFilter
+from chaos.environments.microhost import protocol as p
+
+START_WITHIN_S = 20.0
+REPLY_WITHIN_S = 30.0
+KEEP_OUTPUT_BYTES = 1 << 20
+PING_WITHIN_S = 0.012  # the answer comes from the kernel, through a cable that exists only in memory
+
+
+class Spawned:
+    """A program on a micro-host. Implements :class:`~chaos.environments.base.ClientProcess`."""
+
+    def __init__(self, host: MicroHost, pid: int, status: int, stdin: int | None) -> None:
+        self._host, self._pid, self._status, self._stdin = host, pid, status, stdin
+        self._code: int | None = None
+        self._started = next((x.started for x in host.processes() if x.pid == pid), 0)
+
+    @property
+    def pid(self) -> int:
+        """As the sandbox sees it."""
+        return self._pid
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._read(0.0)
+
+    def _read(self, timeout_s: float) -> int | None:
+        if self._code is not None:
+            return self._code
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._status, selectors.EVENT_READ)
+            if not ready.select(timeout_s):
+                return None
+        text = os.read(self._status, 32)
+        self._code = int(text) if text else -int(signal.SIGKILL)  # no status: it went down with its host
+        os.close(self._status)
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
+        return self._code
+
+    def _signal(self, number: int) -> None:
+        if self.poll() is None and self._started:
+            self._host.sandbox.ask(p.Signal(self._host.name, self._pid, self._started, number))
+
+    def terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def wait(self, timeout_s: float) -> int:
+        """Raises DeadlineExceeded."""
+        code = self._read(timeout_s)
+        if code is None:
+            raise DeadlineExceeded(f"process {self._pid} still runs after {timeout_s:g} s", where=self._host.name)
+        return code
+
+
+class Sandbox:
+    """One supervisor and its micro-hosts. Not thread-safe by accident but by a lock: requests are short."""
+
+    def __init__(self, system: str, directory: Path) -> None:
+        self.system, self.directory = system, directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.inner_root = mount_point(directory)
+        self._lock = threading.Lock()
+        self._has_iptables: bool | None = None
+        self.hosts: dict[str, MicroHost] = {}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = ours
+        with theirs, open(directory / "supervisor.log", "ab") as log:
+            self._stub = subprocess.Popen(
+                [sys.executable, "-m", "chaos.environments.microhost", str(theirs.fileno()), str(self.inner_root)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        ours.settimeout(START_WITHIN_S)
+        try:
+            self.root_pid = self._greet()
+        except BaseException:
+            self.close()
+            raise
+        ours.settimeout(REPLY_WITHIN_S)
+
+    def _greet(self) -> int:
+        try:
+            data = self._channel.recv(p.MAX_MESSAGE)
+        except TimeoutError:
+            data = b""
+        log = self.directory / "supervisor.log"
+        if not data:
+            raise EnvironmentFailed("the supervisor did not start", where=str(log), observed=log.read_text()[-800:] or "nothing logged")
+        hello = msgspec.json.decode(data, type=p.Hello)
+        if hello.error:
+            raise Unavailable(
+                "micro-hosts do not work here", where=hello.step, observed=hello.error, next_step="run: gameday doctor (it names the fix)"
+            )
+        return hello.root_pid
+
+    def ask(self, request: p.Request, fds: tuple[int, ...] = ()) -> p.Reply:
+        """Raises EnvironmentFailed with the supervisor's own words, or where it is gone."""
+        try:
+            with self._lock:
+                p.send_request(self._channel, request, fds)
+                reply = p.receive_reply(self._channel)
+        except (TimeoutError, OSError) as err:
+            raise EnvironmentFailed("the supervisor does not answer", where=self.system, observed=repr(err)) from err
+        if reply is None:
+            raise EnvironmentFailed("the supervisor is gone", where=self.system, observed=f"exit code {self._stub.poll()}")
+        if reply.error:
+            raise EnvironmentFailed(reply.error, where=f"{self.system}: {type(request).__name__}")
+        return reply
+
+    def add(self, name: str, *, disk_bytes: int = 256 << 20, services: Sequence[p.ServiceSpec] = ()) -> MicroHost:
+        """Boot a new micro-host."""
+        self.ask(p.AddHost(name, disk_bytes, tuple(services)))
+        host = self.hosts[name] = MicroHost(self, name)
+        return host
+
+    def has_iptables(self, host: MicroHost) -> bool:
+        """Is iptables installed, and does this kernel let it work in a micro-host? Asked once per sandbox."""
+        if self._has_iptables is None:
+            works = iptables_path() is not None and host.run(["iptables-save", "-t", "filter"], privileged=True).code == 0
+            self._has_iptables = works
+        return self._has_iptables
+
+    def inside(self, host: str) -> Path:
+        """A host's disk, as programs in the sandbox name it."""
+        return self.inner_root / host
+
+    def outside(self, host: str) -> Path:
+        """The same directory as this process names it."""
+        return Path(f"/proc/{self.root_pid}/root{self.inner_root}") / host
+
+    def close(self) -> None:
+        """End everything, and wait until it has ended."""
+        self._channel.close()
+        try:
+            self._stub.wait(REPLY_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._stub.kill()
+            self._stub.wait(REPLY_WITHIN_S)
+
+
+def mount_point(directory: Path) -> Path:
+    """Where the sandbox mounts its own files: an existing directory that hides nothing which programs in it need."""
+    needed = [directory.resolve(), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path.cwd(), Path(__file__).resolve()]
+    for candidate in map(Path, ("/run", "/mnt", "/media", "/srv", "/opt")):
+        if candidate.is_dir() and not candidate.is_symlink() and not any(n.is_relative_to(candidate) for n in needed):
+            return candidate
+    raise Unavailable("no directory to mount the sandbox on", expected="/run or /mnt", next_step="move the project out of /run and /mnt")
+
+
+class MicroHost:
+    """A node with power, freeze, processes, services, packet filter and exec. See :mod:`chaos.environments.base`."""
+
+    def __init__(self, sandbox: Sandbox, name: str) -> None:
+        self.sandbox, self._name = sandbox, name
+        self._address = self.look().address
+        self._iptables = IptablesFilter(self._administer, where=str(self.ref)) if sandbox.has_iptables(self) else None
+
+    def _administer(self, argv: Sequence[str], stdin: bytes) -> Completed:
+        return self.run(argv, stdin=stdin, privileged=True)
+
+    @property
+    def ref(self) -> NodeRef:
+        return NodeRef("embedded", self.sandbox.system, self._name)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    @property
+    def disk(self) -> Path:
+        """Its disk, as seen from outside."""
+        return self.sandbox.outside(self._name)
+
+    def look(self) -> p.HostState:
+        host = self.sandbox.ask(p.Look(self._name)).host
+        if host is None:
+            raise EnvironmentFailed("the supervisor did not describe the host", where=self._name)
+        return host
+
+    def state(self) -> dict[str, Json]:
+        seen = self.look()
+        filters: dict[str, Json] = dict(self.drops()) if seen.powered and not seen.frozen else {}
+        return {
+            "powered": seen.powered,
+            "link_up": seen.link_up,
+            "address": seen.address,
+            "frozen": seen.frozen,
+            "services": {name: pid != 0 for name, pid in seen.services.items()},
+            "drops": filters,
+        }
+
+    # Exec
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        stdio: tuple[int, int, int] | None = None,
+        env: Mapping[str, str] | None = None,
+        privileged: bool = False,
+        keep_stdin: bool = False,
+    ) -> Spawned:
+        """Start a program here. ``stdio`` are three descriptors (default: the null device); ``keep_stdin`` gives it a pipe that stays
+        open as long as this process lives, so that it can tell when we are gone."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        mine = [null]
+        status_reader, status_writer = os.pipe2(os.O_CLOEXEC)
+        mine.append(status_writer)
+        stdin_writer = None
+        stdin, stdout, stderr = stdio or (null, null, null)
+        if keep_stdin:
+            stdin, stdin_writer = os.pipe2(os.O_CLOEXEC)
+            mine.append(stdin)
+        home = str(self.sandbox.inside(self._name))
+        environ = {"PATH": _search_path(), "HOME": home, "TMPDIR": home, "LC_ALL": "C.UTF-8"}
+        environ |= {"XTABLES_LOCKFILE": str(self.sandbox.inner_root / f"{self._name}.xtables.lock"), **(env or {})}
+        request = p.Spawn(self._name, tuple(argv), environ, home, privileged)
+        try:
+            pid = self.sandbox.ask(request, (stdin, stdout, stderr, status_writer)).pid
+        except BaseException:
+            os.close(status_reader)
+            if stdin_writer is not None:
+                os.close(stdin_writer)
+            raise
+        finally:
+            for fd in mine:
+                os.close(fd)
+        return Spawned(self, pid, status_reader, stdin_writer)
+
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", privileged: bool = False) -> Completed:
+        with _Capture(stdin) as files:
+            program = self.spawn(argv, stdio=files.fds, privileged=privileged)
+            try:
+                code = program.wait(timeout_s)
+            except DeadlineExceeded as err:
+                program.kill()
+                program.wait(REPLY_WITHIN_S)
+                raise DeadlineExceeded(
+                    f"{argv[0]} ran longer than {timeout_s:g} s", where=str(self.ref), observed=files.text(1)[-300:]
+                ) from err
+            return Completed(code, files.text(1), files.text(2))
+
+    # Power
+    def power_off(self) -> None:
+        self.sandbox.ask(p.PowerOff(self._name))
+
+    def power_on(self) -> None:
+        self.sandbox.ask(p.PowerOn(self._name))
+
+    def powered(self) -> bool:
+        return self.look().powered
+
+    def reachable(self) -> bool:
+        peer = next((h for h in self.sandbox.hosts.values() if h is not self and h.powered()), None)
+        return peer is not None and peer.passes(self)
+
+    # Freeze
+    def freeze(self) -> None:
+        self.sandbox.ask(p.Freeze(self._name, True))
+
+    def thaw(self) -> None:
+        self.sandbox.ask(p.Freeze(self._name, False))
+
+    def frozen(self) -> bool:
+        return self.look().frozen
+
+    # Processes
+    def processes(self) -> list[Process]:
+        return list(self.sandbox.ask(p.ListProcesses(self._name)).processes)
+
+    def signal(self, process: Process, signal_number: int) -> bool:
+        return self.sandbox.ask(p.Signal(self._name, process.pid, process.started, signal_number)).done
+
+    # Services
+    def services(self) -> Mapping[str, bool]:
+        return {name: pid != 0 for name, pid in self.look().services.items()}
+
+    def start_service(self, name: str) -> None:
+        self.sandbox.ask(p.StartService(self._name, name))
+
+    def stop_service(self, name: str, *, timeout_s: float = 30.0) -> None:
+        """SIGTERM to the service's first process; SIGKILL to it and all its descendants at the deadline."""
+        first = self.look().services.get(name, 0)
+        family = descendants(self.processes(), first)
+        if not first or not family:
+            return
+        self.signal(family[0], signal.SIGTERM)
+        try:
+            wait_for(lambda: not self.services()[name], timeout_s=timeout_s, what=f"{name} to stop", interval_s=0.01)
+        except DeadlineExceeded:
+            for process in family:
+                self.signal(process, signal.SIGKILL)
+
+    # PacketFilter
+    def drop(self, tag: str, rules: Sequence[DropRule]) -> None:
+        if self._iptables is not None:
+            self._iptables.drop(tag, rules)
+        else:
+            self.sandbox.ask(p.Block(self._name, tag, tuple(rules)))
+
+    def undrop(self, tag: str) -> None:
+        if self._iptables is not None:
+            self._iptables.undrop(tag)
+        else:
+            self.sandbox.ask(p.Block(self._name, tag, ()))
+
+    def drops(self) -> Mapping[str, int]:
+        if self._iptables is not None:
+            return self._iptables.drops()
+        return {tag: count for tag, count in self.look().blocks.items() if count}
+
+    def passes(self, peer: Node) -> bool:
+        return self.sandbox.ask(p.Ping(self._name, peer.name, PING_WITHIN_S)).done
+
+
+def descendants(processes: Sequence[Process], first_pid: int) -> list[Process]:
+    """The process ``first_pid`` and everything that descends from it, parents first."""
+    family = [x for x in processes if x.pid == first_pid]
+    for member in family:
+        family.extend(x for x in processes if x.parent == member.pid)
+    return family
+
+
+class _Capture:
+    """stdin, stdout and stderr of one program as anonymous files: nothing blocks, nothing touches a disk."""
+
+    def __init__(self, stdin: bytes) -> None:
+        new = os.memfd_create
+        self.fds = (new("stdin", os.MFD_CLOEXEC), new("stdout", os.MFD_CLOEXEC), new("stderr", os.MFD_CLOEXEC))
+        os.write(self.fds[0], stdin)
+        os.lseek(self.fds[0], 0, os.SEEK_SET)
+
+    def text(self, index: int) -> str:
+        size = os.fstat(self.fds[index]).st_size
+        return os.pread(self.fds[index], KEEP_OUTPUT_BYTES, max(0, size - KEEP_OUTPUT_BYTES)).decode(errors="replace")
+
+    def __enter__(self) -> _Capture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self.fds:
+            os.close(fd)
+
+
+def _search_path() -> str:
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+
+
+def iptables_path() -> str | None:
+    """iptables on this machine, where it is installed."""
+    return shutil.which("iptables", path=_search_path())

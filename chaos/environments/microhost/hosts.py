@@ -1,0 +1,446 @@
+"""Micro-hosts as the supervisor holds them: namespaces, a virtual cable to the bridge, a disk, services.
+
+Runs inside the sandbox only (see :mod:`chaos.environments.microhost.supervisor`); single-threaded, because it forks and
+changes namespaces. A host's PID 1 is a process that does nothing but reap; killing it is what power loss is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pyroute2.iproute.linux import IPRoute
+
+from chaos.core.errors import EnvironmentFailed
+from chaos.environments.base import DropRule, Process
+from chaos.environments.microhost import kernel
+from chaos.environments.microhost.protocol import HostState, ServiceSpec
+
+NETWORK_PREFIX, BRIDGE = "10.66.0.", "br0"
+NAMESPACES = ("uts", "ipc", "net", "pid", "mnt")
+LOCAL_TABLE, LOCAL_TABLE_PRIORITY = 255, 1000
+RELEASE_WITHIN_S = 5.0
+
+
+@contextlib.contextmanager
+def inside(namespace_fd: int, own_fd: int) -> Iterator[None]:
+    """Be in another network namespace for a moment; sockets made there stay there."""
+    kernel.setns(namespace_fd, "net")
+    try:
+        yield
+    finally:
+        kernel.setns(own_fd, "net")
+
+
+class Host:
+    """One micro-host. ``disk`` is a tmpfs of its own, so that a full disk is a real ENOSPC; it survives power loss as a disk
+    does, with whatever the kernel had not yet been told to keep: there is no cache to lose on a tmpfs."""
+
+    def __init__(self, number: int, name: str, disk: Path, disk_bytes: int, services: tuple[ServiceSpec, ...]) -> None:
+        self.number, self.name, self.disk = number, name, disk
+        self.address = f"{NETWORK_PREFIX}{number}"
+        self.cable = f"veth{number}"
+        self.services = {service.name: service for service in services}
+        self.service_pids: dict[str, tuple[int, int]] = {}
+        self.stopped_by_us: set[tuple[int, int]] = set()
+        self.init_pid = 0
+        self.fds: dict[str, int] = {}
+        self.route: IPRoute | None = None
+        self.echo: socket.socket | None = None
+        disk.mkdir(parents=True)
+        kernel.mount("gameday", str(disk), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"size={disk_bytes},mode=0755")
+
+    @property
+    def powered(self) -> bool:
+        return self.init_pid != 0
+
+    def boot(self, bridge: IPRoute, own_net: int, others: list[Host]) -> None:
+        """Namespaces, cable, address; then the services."""
+        self.init_pid = _start_init(self.name)
+        self.fds = {n: os.open(f"/proc/{self.init_pid}/ns/{n}", os.O_RDONLY | os.O_CLOEXEC) for n in NAMESPACES}
+        bridge.link(
+            "add",
+            ifname=self.cable,
+            kind="veth",
+            peer={"ifname": "eth0", "address": hardware_address(self.number), "net_ns_fd": f"/proc/{self.init_pid}/ns/net"},
+        )
+        bridge.link("set", ifname=self.cable, master=bridge.link_lookup(ifname=BRIDGE)[0], state="up")
+        with inside(self.fds["net"], own_net):
+            self.route = IPRoute()
+            self.echo = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        self.echo.setblocking(False)
+        self._address(self.route)
+        for other in others:
+            self.know(other)
+        for name in self.services:
+            self.start_service(name)
+
+    def _address(self, route: IPRoute) -> None:
+        eth0 = route.link_lookup(ifname="eth0")[0]
+        route.link("set", ifname="lo", state="up")
+        route.link("set", index=eth0, state="up")
+        route.addr("add", index=eth0, address=self.address, prefixlen=24)
+        # The kernel looks into the local table first; our dropping rules must come before it.
+        route.rule("add", table=LOCAL_TABLE, priority=LOCAL_TABLE_PRIORITY)
+        route.rule("del", table=LOCAL_TABLE, priority=0)
+
+    def know(self, other: Host) -> None:
+        """A permanent neighbour entry: packets to a host that is gone vanish, as they do behind a router, and are not answered with
+        "no route to host" by our own kernel; and after a repair nobody waits for address resolution to try again."""
+        if self.route is not None:
+            eth0 = self.route.link_lookup(ifname="eth0")[0]
+            self.route.neigh("replace", dst=other.address, lladdr=hardware_address(other.number), ifindex=eth0, state="permanent")
+
+    def power_off(self, bridge: IPRoute) -> None:
+        """Unplug, then kill: a dying process must not be able to say goodbye to its peers."""
+        if not self.powered:
+            return
+        if bridge.link_lookup(ifname=self.cable):
+            bridge.link("del", ifname=self.cable)
+        os.kill(self.init_pid, signal.SIGKILL)
+        deadline = time.monotonic() + RELEASE_WITHIN_S
+        while not _reaped(self.init_pid):  # the kernel lets a PID 1 go only after everybody in its namespace
+            if time.monotonic() > deadline:
+                raise EnvironmentFailed("processes outlive the power loss", where=self.name, observed=f"PID 1 {self.init_pid} still there")
+            time.sleep(0.001)
+        if self.route is not None:
+            self.route.close()
+        if self.echo is not None:
+            self.echo.close()
+        for fd in self.fds.values():
+            os.close(fd)
+        self.route = self.echo = None
+        self.init_pid, self.fds = 0, {}
+        self.service_pids.clear()
+        self.stopped_by_us.clear()
+
+    def start_service(self, name: str) -> None:
+        """Start one service unless it runs."""
+        if self._service_runs(name):
+            return
+        service = self.services[name]
+        log = os.open(service.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pid = self.spawn(service.argv, service.env, str(self.disk), (null, log, log), None, privileged=False)
+        finally:
+            os.close(log)
+            os.close(null)
+        self.service_pids[name] = (pid, start_time(pid))
+
+    def _service_runs(self, name: str) -> bool:
+        pid, started = self.service_pids.get(name, (0, 0))
+        return pid != 0 and start_time(pid) == started and _letter(pid) != "Z"
+
+    def spawn(
+        self,
+        argv: tuple[str, ...],
+        env: Mapping[str, str],
+        cwd: str,
+        stdio: tuple[int, int, int],
+        status: int | None,
+        *,
+        privileged: bool,
+    ) -> int:
+        """Execute a program on the host; its pid as the sandbox sees it. With ``status`` a go-between waits and reports there."""
+        if not self.powered:
+            raise EnvironmentFailed("no power", where=self.name)
+        if self.stopped_by_us:
+            raise EnvironmentFailed("the host is frozen: nothing can start on it", where=self.name)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        go_between = os.fork()
+        if go_between == 0:
+            _go_between(self.fds, argv, env, cwd, stdio, status, writer, privileged=privileged)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            report = pipe.read()  # ends when the program has been executed, or has failed to be
+        if status is None:
+            os.waitpid(go_between, 0)
+        if len(report) != 5 or report[:1] != b"P":
+            trouble = report.partition(b"E")[2].decode(errors="replace")
+            raise EnvironmentFailed(f"could not start {argv[0]}", where=self.name, observed=trouble or "the fork failed")
+        return int(struct.unpack("i", report[1:])[0])
+
+    def processes(self) -> list[Process]:
+        """Every process in the host's PID namespace but its PID 1."""
+        if not self.powered:
+            return []
+        mine, found = os.readlink(f"/proc/self/fd/{self.fds['pid']}"), []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit() or int(entry) == self.init_pid:
+                continue
+            try:
+                if os.readlink(f"/proc/{entry}/ns/pid") != mine:
+                    continue
+                found.append(_process(int(entry)))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # it ended while we looked, or is a zombie whose namespaces are gone
+        return found
+
+    def freeze(self) -> None:
+        """SIGSTOP until nobody runs: a process may fork while its siblings are being stopped."""
+        deadline = time.monotonic() + RELEASE_WITHIN_S
+        while True:
+            running = [p for p in self.processes() if p.state not in "TtZX"]
+            if not running:
+                return
+            for process in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGSTOP)
+                    self.stopped_by_us.add((process.pid, process.started))
+            if time.monotonic() > deadline:
+                raise EnvironmentFailed("processes do not stop", where=self.name, observed=str([p.name for p in running]))
+            time.sleep(0.0005)
+
+    def thaw(self) -> None:
+        """SIGCONT for those that we stopped, and for no other."""
+        for pid, started in self.stopped_by_us:
+            if start_time(pid) == started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        self.stopped_by_us.clear()
+
+    def frozen(self) -> bool:
+        return bool(self.stopped_by_us) and all(p.state in "TtZX" for p in self.processes())
+
+    def ping(self, address: str, timeout_s: float) -> bool:
+        """ICMP echo: answered by the other kernel, so a frozen host still answers and one without power does not."""
+        if self.echo is None:
+            return False
+        identity, sequence = os.getpid() & 0xFFFF, time.monotonic_ns() & 0xFFFF
+        body = struct.pack("!BBHHH", 8, 0, 0, identity, sequence) + b"gameday!"
+        body = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
+        deadline = time.monotonic() + timeout_s
+        try:
+            self.echo.sendto(body, (address, 0))
+            while (left_s := deadline - time.monotonic()) > 0 and select.select([self.echo], [], [], left_s)[0]:
+                packet, sender = self.echo.recvfrom(2048)
+                header = (packet[0] & 0xF) * 4
+                kind, _, _, got_identity, got_sequence = struct.unpack_from("!BBHHH", packet, header)
+                if sender[0] == address and (kind, got_identity, got_sequence) == (0, identity, sequence):
+                    return True
+        except OSError:
+            return False  # unreachable: told so by our own kernel
+        return False
+
+    def block(self, priority: int, source: str, port: int | None, *, at_source: bool, add: bool) -> None:
+        """One dropping rule on incoming packets from ``source``; ``port``: only TCP, ours or (``at_source``) the sender's."""
+        if self.route is None:
+            return
+        address, _, length = source.partition("/")
+        wanted: dict[str, object] = {
+            "priority": priority,
+            "src": address,
+            "src_len": int(length or 32),
+            "iifname": "eth0",
+            "action": "blackhole",
+        }
+        if port is not None:
+            wanted |= {"ip_proto": socket.IPPROTO_TCP, "sport_range" if at_source else "dport_range": f"{port}:{port}"}
+        self.route.rule("add" if add else "del", **wanted)
+
+    def held_priorities(self) -> list[int]:
+        """Priorities of the dropping rules that the kernel holds."""
+        if self.route is None:
+            return []
+        return [p for r in self.route.get_rules(family=socket.AF_INET) if 0 < (p := r.get_attr("FRA_PRIORITY") or 0) < LOCAL_TABLE_PRIORITY]
+
+    def look(self, bridge: IPRoute, blocks: dict[str, int]) -> HostState:
+        cable = bridge.link_lookup(ifname=self.cable)
+        up = bool(cable) and bridge.get_links(cable[0])[0].get_attr("IFLA_OPERSTATE") == "UP"
+        return HostState(
+            powered=self.powered,
+            link_up=up,
+            address=self.address,
+            frozen=bool(self.stopped_by_us),
+            services={name: self.service_pids[name][0] if self._service_runs(name) else 0 for name in self.services},
+            blocks=blocks,
+            disk=str(self.disk),
+            rules=len(self.held_priorities()),
+        )
+
+
+def hardware_address(number: int) -> str:
+    """The same at every boot, so that neighbours need not find out."""
+    return f"02:66:00:00:00:{number:02x}"
+
+
+class Blocks:
+    """Dropping rules by tag, over all hosts. Everything is expressed as *incoming at the receiver*, because a routing rule on the
+    sender's side would answer its own processes with an error where the network would be silent."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, dict[int, tuple[Host, str, int | None, bool]]] = {}
+        self._next = 1
+
+    def set(self, tag: str, host: Host, rules: tuple[DropRule, ...], everybody: list[Host]) -> None:
+        for priority, (where, source, port, at_source) in self._held.pop(tag, {}).items():
+            if priority in where.held_priorities():
+                where.block(priority, source, port, at_source=at_source, add=False)
+        for rule in rules:
+            for where, source, at_source in _receivers(rule, host, everybody):
+                priority, self._next = self._next, self._next % (LOCAL_TABLE_PRIORITY - 1) + 1
+                where.block(priority, source, rule.port, at_source=at_source, add=True)
+                self._held.setdefault(tag, {})[priority] = (where, source, rule.port, at_source)
+
+    def renew(self, host: Host) -> None:
+        """After a reboot: the network still drops what it dropped before."""
+        for rules in self._held.values():
+            for priority, (where, source, port, at_source) in rules.items():
+                if where is host:
+                    where.block(priority, source, port, at_source=at_source, add=True)
+
+    def counts(self) -> dict[str, int]:
+        """Tag -> rules that kernels hold now."""
+        held: dict[str, int] = {}
+        for tag, rules in self._held.items():
+            held[tag] = sum(1 for priority, (where, *_) in rules.items() if priority in where.held_priorities())
+        return held
+
+
+def _receivers(rule: DropRule, host: Host, everybody: list[Host]) -> Iterator[tuple[Host, str, bool]]:
+    others = [h for h in everybody if h is not host]
+    if rule.inbound:
+        for peer in rule.peers or [h.address for h in others]:
+            yield host, peer, False
+        return
+    for other in others:
+        if not rule.peers or other.address in {p.partition("/")[0] for p in rule.peers}:
+            yield other, host.address, True
+
+
+def start_time(pid: int) -> int:
+    """The kernel's start time of ``pid`` in ticks; 0 where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _letter(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def _process(pid: int) -> Process:
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        head, _, tail = stat.read().rpartition(b")")
+    with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+        argv = tuple(a.decode(errors="replace") for a in cmdline.read().split(b"\0") if a)
+    fields = tail.split()
+    name = head.partition(b"(")[2].decode(errors="replace")
+    return Process(pid, int(fields[1]), int(fields[19]), name, argv, fields[0].decode())
+
+
+def _checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return 0xFFFF & ~(total + (total >> 16))
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return start_time(pid) == 0
+
+
+def _start_init(name: str) -> int:
+    """PID 1 of a new host, handed over to the supervisor's own PID 1."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    holder = os.fork()
+    if holder == 0:
+        try:
+            kernel.unshare("net", "pid", "mnt", "uts", "ipc")
+            init = os.fork()
+            if init:
+                os.write(writer, b"P" + struct.pack("i", init))
+                os._exit(0)
+            _be_init(name, writer)
+        except BaseException as err:  # noqa: BLE001  (the last frame of a forked child: report, then _exit)
+            os.write(writer, b"E" + repr(err).encode())
+        os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(holder, 0)
+    if len(answer) != 6 or b"E" in (answer[:1], answer[5:]):  # the holder's "P" and pid, the new PID 1's "U": in either order
+        raise EnvironmentFailed("a micro-host did not boot", where=name, observed=answer.decode(errors="replace"))
+    return int(struct.unpack("i", answer[2:] if answer[:1] == b"U" else answer[1:5])[0])
+
+
+def _be_init(name: str, ready: int) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever is orphaned here is reaped by the kernel
+    kernel.sethostname(name)
+    kernel.mount("proc", "/proc", "proc")
+    kernel.mount("gameday", "/dev/shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=64m")
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    kernel.set_process_name(f"gd:{name}")
+    os.write(ready, b"U")
+    os.closerange(3, 4096)
+    while True:
+        signal.pause()
+
+
+def _go_between(
+    fds: Mapping[str, int],
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    cwd: str,
+    stdio: tuple[int, int, int],
+    status: int | None,
+    report: int,
+    *,
+    privileged: bool,
+) -> None:
+    """Child of the supervisor: enters the host, forks the program, waits for it where somebody wants to know. Never returns."""
+    try:
+        for name in NAMESPACES:
+            kernel.setns(fds[name], name)
+        program = os.fork()
+        if program == 0:
+            _execute(argv, env, cwd, stdio, report, privileged=privileged)
+        os.write(report, b"P" + struct.pack("i", program))
+        if status is None:
+            os._exit(0)
+        os.set_inheritable(status, False)
+        os.dup2(status, 3, inheritable=False)
+        os.closerange(4, 4096)
+        for fd in (0, 1, 2):
+            os.close(fd)
+        code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
+        os.write(3, str(code).encode())
+    except BaseException as err:  # noqa: BLE001  (the last frame of a forked child: report, then _exit)
+        with contextlib.suppress(OSError):
+            os.write(report, b"E" + repr(err).encode())
+    os._exit(0)
+
+
+def _execute(
+    argv: tuple[str, ...], env: Mapping[str, str], cwd: str, stdio: tuple[int, int, int], report: int, *, privileged: bool
+) -> None:
+    try:
+        if privileged:
+            kernel.keep_capabilities_over_exec(kernel.CAP_NET_ADMIN, kernel.CAP_NET_RAW, kernel.CAP_SYS_ADMIN)
+        os.setsid()
+        os.chdir(cwd)
+        for target, fd in enumerate(stdio):
+            os.dup2(fd, target, inheritable=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        os.execvpe(argv[0], list(argv), dict(env))
+    except BaseException as err:  # noqa: BLE001  (the last frame of a forked child: report, then _exit)
+        os.write(report, f"E{err}".encode())
+    os._exit(127)
