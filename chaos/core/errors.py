@@ -39,7 +39,13 @@ class BadInput(GamedayError):
 
 class Unavailable(GamedayError):
     """This machine or node cannot do what is asked. ``next_step`` names the exact fix. Becomes a skip, or a failure
-    where the run requires it (``--drill-require``)."""
+    where the run requires it (``--drill-require``). ``capability`` is what a node lacks ("": the environment as a whole)."""
+
+    def __init__(
+        self, what: str, *, where: str = "", expected: str = "", observed: str = "", next_step: str = "", capability: str = ""
+    ) -> None:
+        self.capability = capability
+        super().__init__(what, where=where, expected=expected, observed=observed, next_step=next_step)
 
 
 class EnvironmentFailed(GamedayError):

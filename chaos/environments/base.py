@@ -167,6 +167,7 @@ def require(node: Node, capability: type[Capability], *, for_what: str) -> Capab
         f"{for_what} needs the capability {capability.__name__.lower()}, which this node lacks",
         where=str(node.ref),
         next_step="choose another fault, or an environment whose nodes have it (gameday doctor lists them)",
+        capability=capability.__name__.lower(),
     )
 
 

@@ -12,11 +12,21 @@ All times are nanoseconds of CLOCK_MONOTONIC, which the processes of one machine
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from chaos.core.clock import now_ns
+from chaos.core.errors import GamedayError
 from chaos.core.model import Json
+from chaos.measure._lines import LineFile
+
+if TYPE_CHECKING:
+    from chaos.measure.columns import Columns, ReadColumns
 
 SCHEMA = "gameday.history/1"
 
@@ -32,7 +42,7 @@ class Outcome(IntEnum):
     UNSENT = 3
 
 
-class Operation(msgspec.Struct, array_like=True, tag="o", frozen=True, gc=False):
+class Operation(msgspec.Struct, array_like=True, tag_field="shape", tag="o", frozen=True, gc=False):
     """One operation of a workload.
 
     ``w`` is the workload's index, ``k`` the operation's number in it; scheduled at ``s``, sent at ``t`` (its connect or
@@ -54,7 +64,7 @@ class Operation(msgspec.Struct, array_like=True, tag="o", frozen=True, gc=False)
     error: str = ""
 
 
-class Event(msgspec.Struct, array_like=True, tag="e", frozen=True):
+class Event(msgspec.Struct, array_like=True, tag_field="shape", tag="e", frozen=True):
     """Anything that is not an operation. ``type`` is one of
 
     ``start``    ``{"schema", "drill", "run_id", "utc"}``: first line of every history
@@ -98,3 +108,73 @@ class SurvivorRead(msgspec.Struct, frozen=True):
     ids: tuple[int, ...]
     mutated: tuple[int, ...] = ()
     source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A history that was read. ``reads`` are in the order in which they began; their ids live there as arrays and are replaced by
+    their number (``rows``) in ``events``. ``torn``: the last line was cut short and left out."""
+
+    path: str
+    columns: Columns
+    events: tuple[Event, ...]
+    workloads: tuple[WorkloadInfo, ...]
+    reads: tuple[ReadColumns, ...]
+    torn: bool = False
+
+
+class HistoryWriter:
+    """One of several writers of a history file. Whole lines only; never blocks for space and never raises for the lack of it:
+    what the disk does not take is kept and offered again with the next line (``trouble`` says why). Not thread-safe."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = LineFile(path)
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why lines are waiting; None where none is."""
+        return self._file.trouble
+
+    def event(self, type: str, data: msgspec.Struct | dict[str, Json], t_ns: int | None = None) -> None:
+        """Write one event, now; ``data`` may be a struct (:class:`WorkloadInfo`, :class:`SurvivorRead`)."""
+        moment = now_ns() if t_ns is None else t_ns
+        self._file.add(_ENCODER.encode(("e", moment, type, data)) + b"\n")
+        self._file.flush()
+
+    def operations(self, ops: Iterable[Operation]) -> None:
+        """Write operations, now, in one call of the kernel."""
+        self._file.add(_ENCODER.encode_lines(ops))
+        self._file.flush()
+
+    def flush(self) -> bool:
+        """Offer what waits once more; False where some of it still waits."""
+        return self._file.flush()
+
+    def close(self) -> None:
+        """Flush and close.
+
+        Raises:
+            GamedayError: where lines are lost because the disk did not take them.
+        """
+        written, lost, why = self._file.flush(), self._file.pending_lines, self._file.trouble
+        self._file.close()
+        if not written:
+            raise GamedayError(
+                f"{lost} lines of the history could not be written ({why})",
+                where=self._file.path,
+                next_step="free space on that disk and run the drill again",
+            )
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def read_history(path: str | Path) -> History:
+    """Everything in a history file.
+
+    Raises:
+        GamedayError: naming file and line, where a line other than a torn last one does not decode.
+    """
+    from chaos.measure import reader  # here, so that a writer's process does not load numpy
+
+    return reader.read(path)

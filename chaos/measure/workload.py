@@ -45,6 +45,9 @@ class Call:
         async def operation(call: Call) -> None      # returning = answered ok; Refused = FAILED; anything else = UNKNOWN
         async def connect(call: Call) -> Connection  # Connection.close() must be synchronous, immediate and abortive
 
+    A connection may also have ``fileno()`` (its socket: one that the peer hung up while it rested is then never used) and
+    ``usable() -> bool`` (asked before each use; False closes it and lets the operation connect anew).
+
     ``params`` are the spec's; ``state`` is one dict per worker process, shared by all calls (a discovered primary, a prepared
     client); ``k`` is the operation's number; ``id`` its drill-wide unique id; ``connection`` what ``connect`` returned.
     The function may set ``kind`` (an index into the spec's kinds), ``node`` and ``timeline``. For a write the function sets

@@ -106,7 +106,9 @@ class Host:
             bridge.link("del", ifname=self.cable)
         os.kill(self.init_pid, signal.SIGKILL)
         deadline = time.monotonic() + RELEASE_WITHIN_S
-        while not _reaped(self.init_pid):  # the kernel lets a PID 1 go only after everybody in its namespace
+        services = [pid for pid, _ in self.service_pids.values()]  # they are our children: their go-betweens are gone
+        # The kernel lets a PID 1 go only after everybody in its namespace has been collected.
+        while not all(_reaped(pid) for pid in (*services, self.init_pid)):
             if time.monotonic() > deadline:
                 raise EnvironmentFailed("processes outlive the power loss", where=self.name, observed=f"PID 1 {self.init_pid} still there")
             time.sleep(0.001)

@@ -1,0 +1,70 @@
+"""The end of a run, in the process that talks to the person: all drills on one screen, those of crashed workers included."""
+
+from __future__ import annotations
+
+import html
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from chaos.core.errors import BadInput
+from chaos.evidence.paths import point_latest
+from chaos.evidence.report import load_report
+from chaos.evidence.terminal import Summary, plain_summary, render_summary, report_summary
+from chaos.plugin.keys import OPTIONS, SUMMARIES
+from chaos.plugin.options import GamedayOptions
+
+
+def summaries(config: pytest.Config) -> list[Summary]:
+    """Of every drill of this run that reached a verdict: first those whose tests reported, then what lies on disk besides.
+
+    A worker that crashed after its report was written has reported nothing; the file counts.
+    """
+    reported = config.stash[SUMMARIES].copy()
+    run_dir = config.stash[OPTIONS].run_dir
+    for file in sorted(run_dir.glob("*/report.json")):
+        if str(file) not in {str(summary["json"]) for summary in reported.values()}:
+            try:
+                report = load_report(file)
+            except BadInput:
+                continue
+            reported[str(file)] = report_summary(report, html=str(file.with_suffix(".html")), json=str(file))
+    return list(reported.values())
+
+
+def show(terminal: pytest.TerminalReporter, found: Sequence[Summary], options: GamedayOptions) -> None:
+    """One screen, in colour where the terminal has it."""
+    terminal.write_sep("=", "drills")
+    columns = max(80, min(shutil.get_terminal_size().columns, 120))
+    if terminal.hasmarkup:
+        from rich.console import Console
+
+        console = Console(width=columns, force_terminal=True, legacy_windows=False)
+        with console.capture() as text:
+            console.print(render_summary(found))
+        terminal.write(text.get())
+    else:
+        terminal.write(plain_summary(found, columns=columns))
+    terminal.write_line(f"run {options.run_id}, seed {options.seed}: {_shown(options.run_dir)}")
+
+
+def finish_run(options: GamedayOptions) -> None:
+    """``.gameday/runs/latest`` is this run. Nothing where it made no directory."""
+    if options.run_dir.is_dir():
+        point_latest(options.run_dir)
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def html_lines(config: pytest.Config) -> list[str]:
+    """One escaped paragraph per drill."""
+    lines = []
+    for summary in summaries(config):
+        text = f"{summary['drill']}: {summary['sentence']}"
+        lines.append(f"<p><strong>{html.escape(str(summary['headline']))}</strong> {html.escape(text)}</p>")
+    return lines
