@@ -10,9 +10,10 @@ from chaos.core.model import Finding, Interval, Verdict
 class Outage(msgspec.Struct, frozen=True):
     """One stretch between sustained runs in which at least one operation was bad.
 
-    ``client`` is the RTO as clients saw it, ``incident`` the one from the fault's issue (None where the outage began
-    before the fault). The four corner times (ns, monotonic) let a chart draw it: last good sent before (``g_sent_ns``), first bad settled
-    (``f_settled_ns``), last bad sent (``l_sent_ns``), first good settled after (``h_settled_ns``; None: never recovered).
+    ``client`` is the RTO as clients saw it, ``incident`` the one from the fault's issue (None for a later outage of the same fault,
+    after a sustained recovery). The four corner times (ns, monotonic) let a chart draw it: last good sent before (``g_sent_ns``),
+    first bad settled (``f_settled_ns``), last bad sent (``l_sent_ns``), first good settled after (``h_settled_ns``; None: never
+    recovered).
     """
 
     client: Interval

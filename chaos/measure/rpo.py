@@ -46,11 +46,16 @@ class Ledger:
         return answered
 
 
+def _is_ascending(values: Int64) -> bool:
+    return bool((values[1:] >= values[:-1]).all())
+
+
 def ledger_of(columns: Columns, workloads: Sequence[WorkloadInfo]) -> Ledger:
     """Every write that counts for RPO."""
     indices = [info.index for info in workloads if info.ledger]
     chosen = np.flatnonzero(np.isin(columns.w, indices) & (columns.id != NONE))
-    chosen = chosen[np.argsort(columns.id[chosen], kind="stable")]
+    if not _is_ascending(columns.id[chosen]):
+        chosen = chosen[np.argsort(columns.id[chosen], kind="stable")]
     return Ledger(columns.id[chosen], columns.t[chosen], columns.r[chosen], columns.outcome[chosen], columns.timeline[chosen])
 
 
@@ -109,7 +114,7 @@ def measure_rpo(
     acked, seen = ledger.acked, np.zeros(len(ledger.id), np.bool_)
     lost, summaries = np.zeros(len(ledger.id), np.bool_), []
     there, answers = seen, seen
-    present = [np.sort(read.ids) for read in reads]
+    present = [read.ids if _is_ascending(read.ids) else np.sort(read.ids) for read in reads]
     for read, ids in zip(reads, present, strict=True):
         there = _contains(ids, ledger.id)
         answers = acked & (ledger.r < read.began_ns)

@@ -13,7 +13,7 @@ from typing import NoReturn
 import msgspec
 import pytest
 
-from chaos.core.errors import EXIT_ABORTED, EXIT_RESIDUE, BadInput, GamedayError, Unavailable
+from chaos.core.errors import EXIT_ABORTED, EXIT_RESIDUE, BadInput, FaultNotLanded, GamedayError, Unavailable
 from chaos.core.model import Finding, Verdict
 from chaos.engine.drill import Drill, DrillOptions
 from chaos.engine.outcome import DrillOutcome
@@ -90,7 +90,7 @@ def finish(item: pytest.Item, error: BaseException | None) -> None:
     drill, running = item.stash[DRILL], item.stash[RUNNING]
     try:
         outcome = running.outcome = drill.conclude(error)
-        if isinstance(error, pytest.skip.Exception | Unavailable) and not _broke_something(outcome):
+        if isinstance(error, pytest.skip.Exception | Unavailable | BadInput) and not _broke_something(outcome):
             explain(item, error)
             raise error
         if not drill.exercised:
@@ -147,6 +147,8 @@ def _decide(item: pytest.Item, outcome: DrillOutcome, error: BaseException | Non
     if trouble:
         pytest.fail(f"{first}\n{trouble}", pytrace=False)
     sought = _series(item, outcome)
+    if isinstance(error, FaultNotLanded):
+        error = None  # judged already: INVALID, for the finding "landed"
     if error is not None and not isinstance(error, GamedayError):
         error.add_note(f"drill: {first}")
         raise error
@@ -199,6 +201,8 @@ def explain(item: pytest.Item, error: BaseException) -> None:
         if item.config.stash[OPTIONS].requires(environment, error.capability):
             pytest.fail(f"required by this run (--drill-require): {error}", pytrace=False)
         _skip(item, str(error))
+    if code := getattr(error, "exit_code", 0):
+        leave_with(item.config, code)
     if isinstance(error, BadInput):
         pytest.fail(f"bad input: {error}", pytrace=False)
     if isinstance(error, GamedayError):

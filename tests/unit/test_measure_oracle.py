@@ -18,7 +18,7 @@ from chaos.measure.live import Tail
 from chaos.measure.outage import Goods, find_outages, measure_rto, sustained_starts
 from chaos.measure.rpo import measure_rpo
 
-QUICK = settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(deadline=None, max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 
 
 @QUICK

@@ -6,6 +6,7 @@ The client libraries are imported here and only inside functions: loading this m
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from chaos.core.errors import EnvironmentFailed, Unavailable
 
 CALL_TIMEOUT_S = 60.0
 BASE_IMAGE = "debian:bookworm-slim"
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
 def connect(timeout_s: float = CALL_TIMEOUT_S) -> Any:
@@ -23,7 +25,7 @@ def connect(timeout_s: float = CALL_TIMEOUT_S) -> Any:
     """
     try:
         import docker.errors
-        from testcontainers.core.docker_client import DockerClient
+        from testcontainers.core.docker_client import DockerClient, get_docker_host
     except ImportError as err:
         raise Unavailable(
             "the docker environment needs the packages docker and testcontainers",
@@ -31,6 +33,7 @@ def connect(timeout_s: float = CALL_TIMEOUT_S) -> Any:
             next_step="pip install 'pytest-gameday[docker]'",
         ) from None
     try:
+        _knock(get_docker_host() or _DEFAULT_HOST)
         client = DockerClient(timeout=timeout_s).client
         client.ping()
     except (docker.errors.DockerException, OSError) as err:
@@ -81,13 +84,23 @@ def image_pullable(image: str, timeout_s: float = 4.0) -> bool:
     return True
 
 
+def _knock(host: str) -> None:
+    """Raises OSError where ``host`` is a Unix socket that nobody listens on: the client library would leak a socket finding out."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+            try:
+                knock.connect(host.removeprefix("unix://"))
+            except OSError as err:
+                raise type(err)(err.errno, err.strerror, host) from None
+
+
 def _short(err: BaseException) -> str:
     text = str(getattr(err, "explanation", None) or err)
     return text.splitlines()[0][:300] if text else type(err).__name__
 
 
 def _fix_for(err: BaseException) -> str:
-    text = str(err)
+    text = f"{type(err).__name__} {err}"
     if "Permission denied" in text or "PermissionError" in text:
         return "add yourself to the group docker (sudo usermod -aG docker $USER), then log in again"
     if "FileNotFoundError" in text or "No such file" in text:

@@ -64,8 +64,7 @@ class Lan:
         self._labels = {**owner_labels(run_id), labels_of.SYSTEM: system, _LAN: self._unique}
         self._addresses: dict[str, str] = {}
         self._nodes: dict[str, DockerNode] = {}
-        self._made: list[str] = []
-        self._network, self._subnet = self._create_network()
+        self._subnet = self._create_network()
         gateway = str(self._subnet.network_address + 1)
         local = str(client.api.base_url).startswith("http+docker://") and host_has_address(gateway)
         self.reach = (DIRECT if local else PUBLISHED) if reach == "auto" else reach
@@ -97,7 +96,8 @@ class Lan:
                 self._discard(container)
                 if not (isinstance(err, EnvironmentFailed) and _port_was_taken(err.observed) and attempt + 1 < _ATTEMPTS):
                     raise
-        self._made.append(container.get_container_id())
+            finally:
+                container.get_docker_client().client.close()
         ref = NodeRef(self._environment, self.system, spec.name, {"container": container.get_container_id()})
         node = DockerNode(self._client, ref)
         self._nodes[spec.name] = node
@@ -166,7 +166,7 @@ class Lan:
         with calling("remove a container that did not start", ignore=(404, 409)):
             self._client.api.remove_container(container._name, force=True, v=True)
 
-    def _create_network(self) -> tuple[Any, ipaddress.IPv4Network]:
+    def _create_network(self) -> ipaddress.IPv4Network:
         """Fixed addresses need a subnet that was asked for by name. The engine picks a free one, which is then asked for; another
         process may be faster in between, so this is tried several times."""
         from docker.types import IPAMConfig, IPAMPool
@@ -184,11 +184,14 @@ class Lan:
             network.name = self._unique
             try:
                 with calling("make a network", self.system):
-                    return network.create(), subnet
+                    network.create()
+                return subnet
             except EnvironmentFailed as err:
                 if "overlap" not in err.observed:
                     raise
                 refused = err.observed
+            finally:
+                network._docker.client.close()
         raise EnvironmentFailed("no free subnet was to be had", where=self.system, observed=refused, next_step="docker network prune")
 
 

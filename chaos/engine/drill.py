@@ -1,0 +1,410 @@
+"""The drill: the one object that a test talks to. It runs a drill's life and hands over facts; the plugin writes the evidence.
+
+::
+
+    collect -> guard -> control window -> journal -> inject -> LANDED -> observe -> heal -> HEALED -> survivors -> judged
+
+Not thread-safe, and not reusable: one drill, one object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from chaos.core.clock import NS, now_ns, utc_label, utc_now
+from chaos.core.errors import BadInput, FaultNotLanded, GamedayError, HealFailed, NotHealthy
+from chaos.core.model import Budget, Expectation, FaultRecord, FaultState, Finding, Json, Phase, Verdict, worst
+from chaos.engine.clients import RunningWorkload, with_timeout
+from chaos.engine.facts import git_facts, host_facts, version_facts
+from chaos.engine.guard import Guard
+from chaos.engine.injection import InjectedFault
+from chaos.engine.journal import Journal
+from chaos.engine.outcome import DrillOutcome, EnvironmentFacts
+from chaos.engine.progress import Progress, Watch, WorkloadProgress
+from chaos.engine.system import System
+from chaos.environments.base import Environment
+from chaos.faults.base import Fault
+from chaos.measure.history import SCHEMA, HistoryWriter
+from chaos.measure.judge import check_resolution, default_timeout_s, judge, minimum_window_s
+from chaos.measure.live import Tail
+from chaos.measure.reader import read
+from chaos.measure.result import Judgement
+from chaos.measure.workload import WorkloadSpec
+
+T = TypeVar("T")
+TICK_S = 0.05
+FRAME_S = 0.2
+
+
+class DrillOptions(msgspec.Struct, frozen=True):
+    """How long a drill looks (seconds). ``control_s``: the fault-free window before the first fault; ``phase_s``: the injection comes at a
+    seeded random moment up to this much later; ``tail_s``: after the heal; ``whole_within_s``: until every member is back;
+    ``horizon_s``: for recovery where the budget bounds no RTO."""
+
+    control_s: float = 3.0
+    phase_s: float = 0.5
+    tail_s: float = 0.5
+    whole_within_s: float = 60.0
+    horizon_s: float = 120.0
+
+
+class Drill:
+    """See the module. ``directory`` receives the history and the workloads' logs; ``watch`` is told of progress."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        test_doc: str,
+        run_id: str,
+        directory: Path,
+        scenario: str,
+        budget: Budget,
+        expectation: Expectation,
+        environment: Environment,
+        seed: int,
+        journal_dir: Path,
+        watch: Watch,
+        operator: str,
+        options: DrillOptions,
+    ) -> None:
+        self.node_id, self.run_id, self.seed, self.environment = node_id, run_id, seed, environment
+        self._doc, self._scenario, self._operator = test_doc, scenario, operator
+        self._budget, self._expectation, self._options = budget, expectation, options
+        self._guard = Guard(environment)
+        self._guard.permit_drill(expectation)
+        self._directory, self._journal_path = directory, journal_dir / f"{run_id}.jsonl"
+        directory.mkdir(parents=True, exist_ok=True)
+        self._history_path = directory / "history.jsonl"
+        self._history = HistoryWriter(self._history_path)
+        self._tail = Tail(self._history_path)
+        self._journal: Journal | None = None
+        self._random = random.Random(seed)
+        self._watch, self._frame_ns, self._message = watch, 0, ""
+        self._system: System | None = None
+        self._workloads: list[RunningWorkload] = []
+        self._faults: list[InjectedFault] = []
+        self._phases: list[Phase] = []
+        self._extra: list[Finding] = []
+        self._heal_error = ""
+        self._released = False
+        self._begin_ns, self._began_utc = now_ns(), utc_label(utc_now())
+        self._history.event("start", {"schema": SCHEMA, "drill": node_id, "run_id": run_id, "utc": self._began_utc}, self._begin_ns)
+
+    # -- what fixtures and tests use
+
+    def use(self, system: System) -> None:
+        """Called by a system's fixture: this is what is under drill. It must be healthy, and its ledger is emptied."""
+        self._system = system
+        drill_id = f"{self.run_id}:{self.node_id}"
+        self._busy("preparing the system", lambda: system.begin_drill(drill_id))
+
+    def workload(self, spec: WorkloadSpec) -> RunningWorkload:
+        """Start a workload where the system's clients live, and wait for its first operation.
+
+        Raises:
+            BadInput: a budget that its rate and timeout cannot resolve, or a name that is taken.
+            EnvironmentFailed: it did not start; with its own words.
+        """
+        spec = with_timeout(spec, default_timeout_s(self._budget))
+        if any(one.name == spec.name for one in self._workloads):
+            raise BadInput(f"two workloads named {spec.name!r} in one drill", next_step="give one of them name=…")
+        if spec.gated:
+            check_resolution(self._budget, spec.rate_hz, spec.timeout_s or 1.0)
+        running = RunningWorkload(spec, len(self._workloads), self._on(), self._directory, self._wait_for_one)
+        self._workloads.append(running)
+        running.wait_started(self._tail)
+        self._say(f"workload {spec.name}: {spec.rate_hz:g} op/s, timeout {spec.timeout_s:g} s")
+        return running
+
+    @contextlib.contextmanager
+    def inject(self, fault: Fault, *, cause: bool = False) -> Iterator[InjectedFault]:
+        """Break something, for the length of the ``with`` block; heal it at its end, whatever happened in it.
+
+        The first injection waits for a fault-free control window. ``cause`` names this fault as the one that losses count from.
+
+        Raises:
+            FaultNotLanded: the effect was not observed; the body does not run, the drill is INVALID.
+        """
+        self._guard.permit(fault)
+        system = self._on()
+        if not self._faults:
+            self._control_window()
+        fault_id = f"{self.run_id[-12:]}-{self.seed % 1_000_000:06d}-{len(self._faults) + 1}".replace("_", "-")
+        injected = InjectedFault(fault, fault_id, system.resolve, self._open_journal(), self._on_state, cause=cause)
+        self._faults.append(injected)
+        try:
+            with self.phase(f"{fault.kind} on {', '.join(injected.record.nodes)}"):
+                injected.inject(self.node_id)
+                self._tick(force=True)
+                yield injected
+                self._read_survivors("recovered", only_if_recovered=True)
+        finally:
+            self._heal(injected)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Name a stretch of the drill; the timeline shows it."""
+        index = len(self._phases)
+        self._phases.append(Phase(name, now_ns()))
+        self._history.event("phase", {"name": name, "edge": "begin"}, self._phases[index].begin_ns)
+        try:
+            yield
+        finally:
+            self._phases[index] = msgspec.structs.replace(self._phases[index], end_ns=now_ns())
+            self._history.event("phase", {"name": name, "edge": "end"}, self._phases[index].end_ns)
+
+    def note(self, text: str) -> None:
+        """Write a line into the history, and show it."""
+        self._history.event("note", {"text": text})
+        self._say(text)
+
+    @property
+    def exercised(self) -> bool:
+        """Was anything run against the system at all?"""
+        return bool(self._workloads or self._faults)
+
+    # -- the end, called by the plugin
+
+    def conclude(self, error: BaseException | None) -> DrillOutcome:
+        """Heal what is open, wait until the system is whole, read the survivors, stop the workloads, judge.
+
+        Never raises for a verdict: a heal that failed is ``heal_error``, a test that raised is ``error``.
+        """
+        for injected in reversed(self._faults):
+            self._heal(injected)
+        interrupted = error is not None and not isinstance(error, Exception)
+        if self._system is not None and self._faults and not interrupted:
+            self._after_heal()
+        for workload in self._workloads:
+            if ended := workload.ended():
+                self._extra.append(Finding("workload", Verdict.INVALID, ended))
+            workload.stop()
+        if self._system is not None and self._faults and not interrupted:
+            self._read_survivors("whole")
+        end_ns = now_ns()
+        self._tail.poll()
+        judgement = self._judge(end_ns, error)
+        self._show(judgement.verdict.value)
+        return self._outcome(judgement, end_ns, error)
+
+    def release(self) -> None:
+        """Teardown; idempotent. Ends every workload, closes the history and the journal."""
+        if self._released:
+            return
+        self._released = True
+        for workload in self._workloads:
+            workload.stop()
+        self._history.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    # -- inside
+
+    def _on(self) -> System:
+        if self._system is None:
+            raise BadInput("this drill has no system", where=self.node_id, next_step="use a system fixture, such as postgres")
+        return self._system
+
+    def _open_journal(self) -> Journal:
+        if self._journal is None:
+            self._journal = Journal(self._journal_path)
+        return self._journal
+
+    def _on_state(self, record: FaultRecord, state: FaultState) -> None:
+        proof = {FaultState.LANDED: record.landed_proof, FaultState.VERIFIED: record.healed_proof}.get(state, "")
+        at_ns = getattr(record, f"{state.value}_ns")
+        data: dict[str, Json] = {"id": record.fault_id, "kind": record.kind, "state": state.value, "params": record.params}
+        self._history.event("fault", data | {"nodes": list(record.nodes), "cause": record.cause, "proof": proof}, at_ns)
+        if proof:
+            self._say(f"{record.kind} {state.value}: {proof}")
+
+    def _control_window(self) -> None:
+        """Until every workload has been good for ``control_s`` on end (or for three times as long it was not: the judge says INVALID)."""
+        if not self._workloads:
+            return
+        with self.phase("control window"):
+            began = now_ns()
+            clean_since, bad = began, -1
+            while now_ns() - clean_since < self._options.control_s * NS and now_ns() - began < 3 * self._options.control_s * NS:
+                self._tick()
+                now_bad = sum(counts.bad for counts in self._tail.counts())
+                if now_bad != bad:
+                    clean_since, bad = now_ns(), now_bad
+            wait_until = now_ns() + int(self._random.uniform(0, self._options.phase_s) * NS)
+            while now_ns() < wait_until:
+                self._tick()
+
+    def _heal(self, injected: InjectedFault) -> None:
+        """Never raises: a failed heal is an error of its own and hides nothing."""
+        if not injected.open:
+            return
+        try:
+            with self.phase(f"heal {injected.record.kind}"):
+                self._busy(f"healing {injected.record.kind}", injected.heal)
+        except (GamedayError, OSError) as err:
+            self._heal_error = "; ".join(filter(None, (self._heal_error, str(err))))
+            self._say(f"HEAL FAILED: {err}")
+            return
+        if not any(one.open for one in self._faults):
+            self._read_survivors("healed")
+
+    def _after_heal(self) -> None:
+        system = self._on()
+        with self.phase("until whole"):
+            try:
+                seen = self._busy("waiting until the system is whole", lambda: system.prove_whole(self._options.whole_within_s))
+                self.note(f"whole: {seen}")
+            except GamedayError as err:
+                self._extra.append(Finding("whole", Verdict.FAIL, f"After the heal the system did not become whole again: {err}"))
+        gated = [one.name for one in self._workloads if one.spec.gated]
+        if gated:
+            self._wait_sustained(gated)
+        until = now_ns() + int(self._options.tail_s * NS)
+        while now_ns() < until:
+            self._tick()
+
+    def _wait_for_one(self, workload: RunningWorkload) -> bool:
+        return self._wait_sustained([workload.name])
+
+    def _window_s(self) -> float:
+        return minimum_window_s(self._on().check_interval_s)
+
+    def _wait_sustained(self, names: list[str]) -> bool:
+        """Until these workloads have recovered in a sustained way since the fault (or the heal, where that is what counts)."""
+        detect_s, window_s = self._on().detect_s, self._window_s()
+        begun = now_ns()
+        allowance_s = self._budget.rto_s if self._budget.rto_s is not None else self._options.horizon_s
+        horizon_ns = begun + int((max(allowance_s, detect_s) + 2 * window_s) * NS)
+        while now_ns() < horizon_ns:
+            self._tick()
+            if self._sustained(names, detect_s, window_s):
+                return True
+        self._say("no sustained recovery within the horizon")
+        return False
+
+    def _sustained(self, names: list[str], detect_s: float, window_s: float) -> bool:
+        issued = [one.record for one in self._faults if one.record.issued_ns is not None]
+        if not issued:
+            return True
+        last = max(issued, key=lambda record: record.issued_ns or 0)
+        since, landed = last.issued_ns or 0, last.landed_ns
+        if self._budget.rto_from == "heal":
+            if any(record.verified_ns is None for record in issued):
+                return False
+            since, landed = max(r.heal_issued_ns or 0 for r in issued), max(r.verified_ns or 0 for r in issued)
+            detect_s = 0.0
+        return self._tail.sustained_since(since, landed, detect_s, window_s, names)
+
+    def _read_survivors(self, label: str, *, only_if_recovered: bool = False) -> None:
+        if not any(workload.spec.ledger for workload in self._workloads):
+            return
+        system = self._on()
+        names = [workload.name for workload in self._workloads if workload.spec.gated]
+        if only_if_recovered and not (names and self._sustained(names, system.detect_s, self._window_s())):
+            return
+        try:
+            found = self._busy(f"reading survivors ({label})", lambda: system.read_survivors(label))
+            self._history.event("read", found)
+        except GamedayError as err:
+            self.note(f"survivors could not be read ({label}): {err}")
+
+    def _judge(self, end_ns: int, error: BaseException | None) -> Judgement:
+        system = self._system
+        detect_s, window_s = (system.detect_s, self._window_s()) if system is not None else (0.0, 5.0)
+        records = [injected.record for injected in self._faults]
+        judgement = judge(
+            read(self._history_path), budget=self._budget, faults=records, window_s=window_s, detect_s=detect_s, end_ns=end_ns
+        )
+        extra = list(self._extra)
+        if error is not None and not isinstance(error, FaultNotLanded):
+            extra.append(Finding("error", Verdict.FAIL, f"The test raised {type(error).__name__}: {_first_line(error)}"))
+        if not extra:
+            return judgement
+        lost = [f for f in judgement.findings if f.code == "rpo" and f.verdict is Verdict.FAIL]
+        findings = sorted((*judgement.findings, *extra), key=lambda f: (f not in lost, f.verdict is not worst([f.verdict, Verdict.FAIL])))
+        verdict = Verdict.FAIL if lost else worst([judgement.verdict, *(f.verdict for f in extra)])
+        return msgspec.structs.replace(judgement, verdict=verdict, findings=tuple(findings))
+
+    def _outcome(self, judgement: Judgement, end_ns: int, error: BaseException | None) -> DrillOutcome:
+        system, environment = self._system, self.environment
+        told = error is not None and not isinstance(error, FaultNotLanded)
+        return DrillOutcome(
+            run_id=self.run_id,
+            drill=self.node_id,
+            test=self._doc,
+            scenario=self._scenario,
+            environment=EnvironmentFacts(environment.name, environment.kind, environment.identity()),
+            operator=self._operator,
+            host=host_facts(),
+            git=git_facts(self._directory),
+            versions=version_facts(),
+            seed=self.seed,
+            started_utc=self._began_utc,
+            ended_utc=utc_label(utc_now()),
+            begin_ns=self._begin_ns,
+            end_ns=end_ns,
+            budget=self._budget,
+            expectation=self._expectation,
+            judgement=judgement,
+            faults=tuple(injected.record for injected in self._faults),
+            phases=tuple(self._phases),
+            system=system.describe() if system is not None else {},
+            caveats=tuple(system.caveats()) if system is not None else (),
+            history_path=str(self._history_path.resolve()),
+            error=f"{type(error).__name__}: {_first_line(error)}" if told and error is not None else "",
+            heal_error=self._heal_error,
+        )
+
+    # -- progress
+
+    def _busy(self, what: str, work: Callable[[], T]) -> T:
+        """Run ``work`` beside the display. A second thread, so that the frames go on; it is waited for to the end."""
+        self._show(what)
+        with ThreadPoolExecutor(1, thread_name_prefix="gameday") as pool:
+            future = pool.submit(work)
+            while not future.done():
+                self._tick(what)
+            return future.result()
+
+    def _tick(self, what: str = "", *, force: bool = False) -> None:
+        """Take in what the workloads wrote, and show a frame if one is due. Lasts TICK_S."""
+        if not force:
+            time.sleep(TICK_S)
+        self._tail.poll()
+        if force or now_ns() - self._frame_ns >= FRAME_S * NS:
+            self._show(what)
+
+    def _say(self, text: str) -> None:
+        self._message = text
+        self._show()
+
+    def _show(self, what: str = "") -> None:
+        now = self._frame_ns = now_ns()
+        running = [phase.name for phase in self._phases if phase.end_ns is None]
+        issued = [one.record.issued_ns for one in self._faults if one.record.issued_ns is not None]
+        frame = Progress(
+            drill=self.node_id,
+            phase=what or (running[-1] if running else "preparing"),
+            elapsed_s=(now - self._begin_ns) / NS,
+            since_fault_s=(now - issued[0]) / NS if issued else None,
+            workloads=tuple(WorkloadProgress(c.name, c.good_per_s, c.bad_per_s, c.good, c.bad) for c in self._tail.counts(now)),
+            message=self._message,
+        )
+        self._message = ""
+        self._watch(frame)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+__all__ = ["Drill", "DrillOptions", "HealFailed", "NotHealthy"]

@@ -1,0 +1,70 @@
+"""``Kill``: a process ended without warning. The node lives on, and its kernel tells the peers at once (connections are reset)."""
+
+from __future__ import annotations
+
+import signal
+from typing import ClassVar, cast
+
+from chaos.core.clock import now_ns
+from chaos.core.errors import EnvironmentFailed
+from chaos.core.model import Json, Proof, Undo
+from chaos.environments.base import Process, Processes, Services, require
+from chaos.faults._single import OneNode
+from chaos.faults.base import Resolve
+from chaos.faults.stop import start_again
+
+
+class Kill(OneNode, frozen=True):
+    """Sends a signal (SIGKILL) to the first process of a node named ``process`` and not to its children of the same name: for
+    ``postgres`` that is the postmaster. Healing starts the services that ran before, unless something has done so already.
+
+    Needs the capabilities ``processes`` and ``services``. Nets: fixture.
+    """
+
+    process: str
+    signal_number: int = int(signal.SIGKILL)
+
+    kind: ClassVar[str] = "kill"
+
+    def plan(self, fault_id: str, resolve: Resolve) -> Undo:
+        node = resolve(self.node)
+        services = require(node, Services, for_what="Kill").services()
+        victims: list[Json] = [
+            [p.pid, p.started] for p in first_of_name(require(node, Processes, for_what="Kill").processes(), self.process)
+        ]
+        if not victims:
+            raise EnvironmentFailed(f"no process named {self.process!r} runs", where=str(self.node), next_step="look with: ps on that node")
+        return self.undo_record(fault_id, resolve, victims=victims, stopped=[name for name, runs in services.items() if runs])
+
+    def inject(self, undo: Undo, resolve: Resolve) -> None:
+        node = require(resolve(self.node), Processes, for_what="Kill")
+        victims = _victims(undo)
+        for process in node.processes():
+            if (process.pid, process.started) in victims:
+                node.signal(process, self.signal_number)
+
+    def landed(self, undo: Undo, resolve: Resolve) -> Proof | None:
+        """Exactly those processes are gone (pid and start time: a successor is not mistaken for them)."""
+        victims = _victims(undo)
+        alive = [
+            p
+            for p in require(resolve(self.node), Processes, for_what="Kill").processes()
+            if (p.pid, p.started) in victims and p.state != "Z"
+        ]
+        if alive:
+            return None
+        return Proof(now_ns(), f"{self.process} (pid {', '.join(str(pid) for pid, _ in victims)}) on {self.node.name} is gone")
+
+    @classmethod
+    def heal(cls, undo: Undo, resolve: Resolve) -> None:
+        start_again(undo, resolve)
+
+
+def first_of_name(processes: list[Process], name: str) -> list[Process]:
+    """Those named ``name`` whose parent is not."""
+    named = {p.pid for p in processes if p.name == name}
+    return [p for p in processes if p.pid in named and p.parent not in named]
+
+
+def _victims(undo: Undo) -> list[tuple[int, int]]:
+    return [(pid, started) for pid, started in cast("list[list[int]]", undo.prior["victims"])]

@@ -1,0 +1,37 @@
+"""``Pause``: a node whose every process stands still, and whose kernel goes on answering: connections open, and nothing comes back."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from chaos.core.clock import now_ns
+from chaos.core.model import Proof, Undo
+from chaos.environments.base import Freeze, require
+from chaos.faults._single import OneNode
+from chaos.faults.base import Resolve
+
+
+class Pause(OneNode, frozen=True):
+    """Freezes one node (cgroup freezer or SIGSTOP to all, whichever the environment has) and thaws it.
+
+    Needs the capability ``freeze``. Nets: fixture. A process that was stopped before stays stopped afterwards.
+    """
+
+    kind: ClassVar[str] = "pause"
+
+    def plan(self, fault_id: str, resolve: Resolve) -> Undo:
+        require(resolve(self.node), Freeze, for_what="Pause")
+        return self.undo_record(fault_id, resolve)
+
+    def inject(self, undo: Undo, resolve: Resolve) -> None:
+        require(resolve(self.node), Freeze, for_what="Pause").freeze()
+
+    def landed(self, undo: Undo, resolve: Resolve) -> Proof | None:
+        """The kernel says that every process is stopped."""
+        if not require(resolve(self.node), Freeze, for_what="Pause").frozen():
+            return None
+        return Proof(now_ns(), f"every process of {self.node.name} is stopped")
+
+    @classmethod
+    def heal(cls, undo: Undo, resolve: Resolve) -> None:
+        require(resolve(undo.nodes[0]), Freeze, for_what="Pause").thaw()

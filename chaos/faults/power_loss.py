@@ -1,0 +1,41 @@
+"""``PowerLoss``: a node without power.
+
+Its link goes first, then every process, so that its peers see silence and not a closed connection."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from chaos.core.clock import now_ns
+from chaos.core.model import Proof, Undo
+from chaos.environments.base import Power, require
+from chaos.faults._single import OneNode
+from chaos.faults.base import Resolve
+
+
+class PowerLoss(OneNode, frozen=True):
+    """Cuts the power of one node; healing is booting it.
+
+    Needs the capability ``power``. Nets: fixture (disposable environments end with their run). What the node had not yet written to
+    its disk may survive where the environment's disks are memory or shared with the host; the report's caveats say so.
+    """
+
+    kind: ClassVar[str] = "power-loss"
+
+    def plan(self, fault_id: str, resolve: Resolve) -> Undo:
+        require(resolve(self.node), Power, for_what="PowerLoss")
+        return self.undo_record(fault_id, resolve)
+
+    def inject(self, undo: Undo, resolve: Resolve) -> None:
+        require(resolve(self.node), Power, for_what="PowerLoss").power_off()
+
+    def landed(self, undo: Undo, resolve: Resolve) -> Proof | None:
+        """No process is left, and a peer gets no answer."""
+        power = require(resolve(self.node), Power, for_what="PowerLoss")
+        if power.powered() or power.reachable():
+            return None
+        return Proof(now_ns(), f"{self.node.name} has no process left and answers nobody")
+
+    @classmethod
+    def heal(cls, undo: Undo, resolve: Resolve) -> None:
+        require(resolve(undo.nodes[0]), Power, for_what="PowerLoss").power_on()
