@@ -162,6 +162,12 @@ class Drill:
             self._phases[index] = msgspec.structs.replace(self._phases[index], end_ns=now_ns())
             self._history.event("phase", {"name": name, "edge": "end"}, self._phases[index].end_ns)
 
+    def observe(self, seconds: float) -> None:
+        """Let the workloads run on for so long, with whatever is broken now."""
+        until = now_ns() + int(seconds * NS)
+        while now_ns() < until:
+            self._tick()
+
     def note(self, text: str) -> None:
         """Write a line into the history, and show it."""
         self._history.event("note", {"text": text})
@@ -180,7 +186,8 @@ class Drill:
         Never raises for a verdict: a heal that failed is ``heal_error``, a test that raised is ``error``.
         """
         for injected in reversed(self._faults):
-            self._heal(injected)
+            if injected.record.heal_issued_ns is None:  # its block never ended; one that was tried has said what it had to say
+                self._heal(injected)
         interrupted = error is not None and not isinstance(error, Exception)
         if self._system is not None and self._faults and not interrupted:
             self._after_heal()
@@ -239,9 +246,7 @@ class Drill:
                 now_bad = sum(counts.bad for counts in self._tail.counts())
                 if now_bad != bad:
                     clean_since, bad = now_ns(), now_bad
-            wait_until = now_ns() + int(self._random.uniform(0, self._options.phase_s) * NS)
-            while now_ns() < wait_until:
-                self._tick()
+            self.observe(self._random.uniform(0, self._options.phase_s))
 
     def _heal(self, injected: InjectedFault) -> None:
         """Never raises: a failed heal is an error of its own and hides nothing."""
@@ -268,9 +273,7 @@ class Drill:
         gated = [one.name for one in self._workloads if one.spec.gated]
         if gated:
             self._wait_sustained(gated)
-        until = now_ns() + int(self._options.tail_s * NS)
-        while now_ns() < until:
-            self._tick()
+        self.observe(self._options.tail_s)
 
     def _wait_for_one(self, workload: RunningWorkload) -> bool:
         return self._wait_sustained([workload.name])

@@ -4,12 +4,12 @@ Its link goes first, then every process, so that its peers see silence and not a
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from chaos.core.clock import now_ns
-from chaos.core.model import Proof, Undo
+from chaos.core.model import Json, Proof, Undo
 from chaos.environments.base import Power, require
-from chaos.faults._single import OneNode
+from chaos.faults._single import OneNode, summary
 from chaos.faults.base import Resolve
 
 
@@ -37,5 +37,17 @@ class PowerLoss(OneNode, frozen=True):
         return Proof(now_ns(), f"{self.node.name} has no process left and answers nobody")
 
     @classmethod
+    def healed(cls, undo: Undo, resolve: Resolve) -> Proof | None:
+        """The node is as before but for packet rules, which no node keeps over a reboot: a partition on it proves its own."""
+        now = _but_packet_rules(resolve(undo.nodes[0]).state())
+        if now != _but_packet_rules(cast("dict[str, Json]", undo.prior["state"])):
+            return None
+        return Proof(now_ns(), f"{undo.nodes[0].name} is as before: {summary(now)}")
+
+    @classmethod
     def heal(cls, undo: Undo, resolve: Resolve) -> None:
         require(resolve(undo.nodes[0]), Power, for_what="PowerLoss").power_on()
+
+
+def _but_packet_rules(state: dict[str, Json]) -> dict[str, Json]:
+    return {key: value for key, value in state.items() if key not in ("drops", "filter")}

@@ -52,15 +52,15 @@ class Collector:
     places: Places
     drills: int = 0
     problems: dict[str, None] = field(default_factory=dict)
-    _supports: dict[str, tuple[str, ...]] | None = None
+    _supports: dict[str, SystemSupport] | None = None
     _expression: Names | None = None
 
     @property
-    def supports(self) -> dict[str, tuple[str, ...]]:
-        """System fixture -> names or kinds of the environments that it can do."""
+    def supports(self) -> dict[str, SystemSupport]:
+        """System fixture -> what it can do."""
         if self._supports is None:
             answers: list[Sequence[SystemSupport]] = self.config.hook.pytest_gameday_systems()
-            self._supports = {support.fixture: support.environments for answer in answers for support in answer}
+            self._supports = {support.fixture: support for answer in answers for support in answer}
         return self._supports
 
     @property
@@ -119,10 +119,13 @@ class Collector:
             names = [name for name in names if name in self.places.disposable()]
         systems = [name for name in metafunc.fixturenames if name in self.supports]
         for fixture in systems:
-            able = self.supports[fixture]
+            able = self.supports[fixture].environments
             names = [name for name in names if name in able or self.places.get(name, where=place).kind in able]
         if not names:
-            limits = ", ".join(f"{fixture}: {' '.join(self.supports[fixture])}" for fixture in systems) or "disposable environments only"
+            limits = (
+                ", ".join(f"{fixture}: {' '.join(self.supports[fixture].environments)}" for fixture in systems)
+                or "disposable environments only"
+            )
             raise BadInput("this drill can run nowhere", where=place, expected=f"one of the environments its fixtures support ({limits})")
         return names
 
@@ -161,6 +164,20 @@ class Collector:
             placement = placement_of(item)
             if placement is not None and (key := _series_key(item)) in sizes:
                 item.stash[SERIES] = Series(key, sizes[key], placement.until)
+
+    def check_systems(self, items: Sequence[pytest.Item]) -> None:
+        """Every system fixture looks at the markers of the items that use it; a problem is kept, not raised."""
+        for item in items:
+            if placement_of(item) is None:
+                continue
+            for fixture in getattr(item, "fixturenames", ()):
+                support = self.supports.get(fixture)
+                if support is None or support.check is None:
+                    continue
+                try:
+                    support.check(item)
+                except BadInput as err:
+                    self.problems[str(err)] = None
 
     def preflight(self, items: Sequence[pytest.Item]) -> None:
         """What must hold before the first drill touches anything.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -10,10 +10,15 @@ import pytest
 
 @dataclass(frozen=True)
 class SystemSupport:
-    """A system fixture and the environments (by name or by kind) in which it can build or reach its system."""
+    """A system fixture and the environments (by name or by kind) in which it can build or reach its system.
+
+    ``check`` looks at the markers of an item that uses the fixture, touches nothing, and raises :class:`~chaos.core.errors.BadInput` for a
+    mistake in them: it is called for every selected item before the first test starts. What it returns is ignored.
+    """
 
     fixture: str
     environments: tuple[str, ...]
+    check: Callable[[pytest.Item], object] | None = None
 
 
 @pytest.hookspec

@@ -59,6 +59,10 @@ def settle(config: pytest.Config, items: list[pytest.Item]) -> None:
     collector = config.stash[COLLECTOR]
     if collector.problems:
         return
+    collector.check_systems(items)
+    if collector.problems:
+        refuse(config, items, list(collector.problems))
+        return
     collector.prepare(items)
     if config.getoption("collectonly"):
         return

@@ -59,7 +59,8 @@ def machine_image(docker_environment: Docker) -> str:
 @pytest.fixture(scope="session")
 def listener_spec(machine_image: str) -> Callable[[str], NodeSpec]:
     """Makes the description of a node that listens on port 8080."""
-    return lambda name: NodeSpec(name=name, image=machine_image, services={"listener": LISTENER}, data=("/pgdata",), ports=(8080,))
+    data = {"/pgdata": "postgres"}
+    return lambda name: NodeSpec(name=name, image=machine_image, services={"listener": LISTENER}, data=data, ports=(8080,))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from chaos.core.clock import now_ns, seconds, wait_for
-from chaos.core.errors import DeadlineExceeded, EnvironmentFailed, Unavailable
+from chaos.core.errors import BadInput, DeadlineExceeded, EnvironmentFailed, Unavailable
 from chaos.core.model import NodeRef
 from chaos.environments.base import (
     DropRule,
@@ -241,6 +241,24 @@ def test_a_service_that_ignores_sigterm_is_killed_at_the_deadline(docker_environ
         node.stop_service("stubborn", timeout_s=0.3)
         assert node.services() == {"stubborn": False}
         assert [p.name for p in node.processes()] == ["python3"]
+    finally:
+        lan.close()
+
+
+def test_a_disk_in_memory_outlives_a_power_loss_and_is_full_when_it_is(docker_environment: Docker, machine_image: str) -> None:
+    """What was written is there after power off and on, no more than its size fits, and without a keeper it is refused."""
+    lan = docker_environment.lan("memory")
+    try:
+        spec = NodeSpec(name="x", image=machine_image, data={"/pgdata": "postgres"}, disk_bytes=4 << 20, user="postgres")
+        with pytest.raises(BadInput, match="keep"):
+            lan.start(spec)
+        lan.keep([spec])
+        node = lan.start(spec)
+        wait_for(lambda: node.run(["sh", "-c", "echo kept > /pgdata/mark"]).code == 0, timeout_s=10, what="the disk to be its user's")
+        node.power_off()
+        node.power_on()
+        assert node.run(["cat", "/pgdata/mark"]).out == "kept\n"
+        assert "No space left" in node.run(["dd", "if=/dev/zero", "of=/pgdata/big", "bs=1M", "count=5"]).err
     finally:
         lan.close()
 

@@ -25,7 +25,7 @@ from chaos.environments.docker import Docker, NodeSpec
 environment = Docker()
 environment.open(run_id="owner", state_dir=Path(sys.argv[1]))
 lan = environment.lan("owned")
-lan.start(NodeSpec(name="x", image=sys.argv[2], data=("/pgdata",)))
+lan.start(NodeSpec(name="x", image=sys.argv[2], data={"/pgdata": "postgres"}))
 print(lan._unique, flush=True)
 sys.stdin.read()
 """
@@ -81,7 +81,7 @@ def test_a_network_that_fails_half_way_leaves_nothing(docker_environment: Docker
     """A node whose start fails is removed, and closing the network removes the rest."""
     lan = docker_environment.lan("half")
     with pytest.raises(EnvironmentFailed):
-        lan.start(NodeSpec(name="x", image=machine_image, data=("relative",)))
+        lan.start(NodeSpec(name="x", image=machine_image, data={"relative": "root"}))
     with pytest.raises(EnvironmentFailed):
         lan.start(NodeSpec(name="y", image=machine_image, memory_bytes=1))
     lan.close()

@@ -110,7 +110,7 @@ class Box:
         return wait_for(self._answers, timeout_s=timeout_s, what="the box to answer")
 
     def prove_whole(self, timeout_s: float) -> str:
-        return self.prove_healthy(timeout_s)
+        return self.prove_healthy(min(timeout_s, 1.0))
 
     def _answers(self) -> str:
         with socket.create_connection(("127.0.0.1", self.port), timeout=0.5):

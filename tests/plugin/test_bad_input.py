@@ -134,6 +134,32 @@ def test_a_bad_configuration_file_is_one_line(project: pytest.Pytester, run: Run
     _refused(run(), project, "gameday.toml", *parts)
 
 
+def test_a_system_fixture_checks_its_own_marker(project: pytest.Pytester, run: Run) -> None:
+    """A mistake in a system's marker is refused before anything is touched, where its fixture offers a check."""
+    project.makeconftest(
+        """
+        import pytest
+        from chaos import BadInput
+        from chaos.plugin.hookspecs import SystemSupport
+
+        def check(item):
+            if item.get_closest_marker("box").kwargs["size"] < 1:
+                raise BadInput("a box has a size", where=item.nodeid)
+
+        def pytest_configure(config):
+            config.addinivalue_line("markers", "box(size): a box")
+
+        def pytest_gameday_systems():
+            return [SystemSupport("box", ("embedded",), check)]
+
+        @pytest.fixture
+        def box(environment): ...
+        """
+    )
+    project.makepyfile("import pytest\n@pytest.mark.drill\n@pytest.mark.box(size=0)\ndef test_a(drill, box): ...")
+    _refused(run(), project, "test_a[embedded]: a box has a size")
+
+
 def test_a_standing_environment_without_provider_is_refused(project: pytest.Pytester, run: Run) -> None:
     """A declared environment of a kind that nothing installed can reach is refused where it is named, and collected fine."""
     project.makefile(".toml", gameday='[environments.staging]\nkind = "kubernetes"\nidentity = "7c1e"\n')

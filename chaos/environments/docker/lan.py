@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from chaos.core.errors import EnvironmentFailed
+from chaos.core.errors import BadInput, EnvironmentFailed
 from chaos.core.model import NodeRef
 from chaos.environments.docker import node as labels_of
 from chaos.environments.docker.engine import calling
@@ -38,8 +38,12 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A node to be started. ``supervised`` maps programs that a service keeps running to their pid files (the process has the program's
-    name). ``data`` are paths that survive a restart. ``user`` runs unprivileged commands. ``ports`` are those that clients use."""
+    """A node to be started.
+
+    ``supervised`` maps programs that a service keeps running to their pid files (the process has the program's name). ``data`` are paths
+    that survive a restart, with the users that own them: volumes on the engine's disk, or, where ``disk_bytes`` is set, in memory
+    with that size (see :meth:`Lan.keep`). ``user`` runs unprivileged commands. ``ports`` are those that clients use.
+    """
 
     name: str
     image: str
@@ -48,7 +52,8 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     services: Mapping[str, Service] = {}
     supervised: Mapping[str, str] = {}
     env: Mapping[str, str] = {}
-    data: tuple[str, ...] = ()
+    data: Mapping[str, str] = {}
+    disk_bytes: int | None = None
     user: str = "root"
     ports: tuple[int, ...] = ()
     memory_bytes: int = 1 << 30
@@ -64,6 +69,7 @@ class Lan:
         self._labels = {**owner_labels(run_id), labels_of.SYSTEM: system, _LAN: self._unique}
         self._addresses: dict[str, str] = {}
         self._nodes: dict[str, DockerNode] = {}
+        self._kept: set[str] = set()
         self._subnet = self._create_network()
         gateway = str(self._subnet.network_address + 1)
         local = str(client.api.base_url).startswith("http+docker://") and host_has_address(gateway)
@@ -79,25 +85,36 @@ class Lan:
             self._addresses[name] = str(self._subnet.network_address + _FIRST_HOST + len(self._addresses))
         return self._addresses[name]
 
+    def keep(self, specs: Sequence[NodeSpec]) -> None:
+        """Hold the in-memory disks of these nodes, so that they outlive a power loss: the engine empties such a volume when nobody has it
+        mounted. This takes one more container, which is no node. Must come before the nodes are started."""
+        kept = [(spec, path) for spec in specs if spec.disk_bytes for path in spec.data]
+        if not kept:
+            return
+        container = self._plain_container("keeper", kept[0][0].image, {}, {})
+        for number, (spec, path) in enumerate(kept):
+            container.with_volume_mapping(self._volume(spec, path), f"/kept/{number}", "rw")
+        container.with_kwargs(labels=self._labels, network="none")
+        self._start_container(container, "keeper")
+        self._kept.update(spec.name for spec, _ in kept)
+
     def start(self, spec: NodeSpec) -> DockerNode:
         """Make the container and start it. Its services have been started too, but need not be ready.
 
         Raises:
             EnvironmentFailed: the engine refused; nothing half-made stays behind.
         """
+        if spec.disk_bytes and spec.data and spec.name not in self._kept:
+            raise BadInput(f"nobody keeps the disk of {spec.name}", where=self.system, next_step="call keep before start")
         for attempt in range(_ATTEMPTS):
             published = {port: _free_port() for port in spec.ports} if self.reach == PUBLISHED else {}
             container = self._container(spec, published)
             try:
-                with calling(f"start {spec.name}", f"{self._environment}/{self.system}"):
-                    container.start()
+                self._start_container(container, spec.name)
                 break
-            except BaseException as err:
-                self._discard(container)
-                if not (isinstance(err, EnvironmentFailed) and _port_was_taken(err.observed) and attempt + 1 < _ATTEMPTS):
+            except EnvironmentFailed as err:
+                if not _port_was_taken(err.observed) or attempt + 1 == _ATTEMPTS:
                     raise
-            finally:
-                container.get_docker_client().client.close()
         ref = NodeRef(self._environment, self.system, spec.name, {"container": container.get_container_id()})
         node = DockerNode(self._client, ref)
         self._nodes[spec.name] = node
@@ -117,9 +134,27 @@ class Lan:
         remove_labelled(self._client, lambda labels: labels.get(_LAN) == self._unique)
         self._nodes.clear()
 
+    def _plain_container(self, name: str, image: str, services: Mapping[str, Service], owners: Mapping[str, str]) -> Any:
+        from testcontainers.core.container import DockerContainer
+
+        booted = {service: {"argv": list(program.argv), "user": program.user} for service, program in services.items()}
+        container = DockerContainer(image).with_name(f"{self._unique}-{name}")
+        container.with_env("GAMEDAY_SERVICES", json.dumps(booted))
+        return container.with_env("GAMEDAY_OWNERS", json.dumps(dict(owners)))
+
+    def _start_container(self, container: Any, name: str) -> None:
+        """Start it; where that fails, remove what was created."""
+        try:
+            with calling(f"start {name}", f"{self._environment}/{self.system}"):
+                container.start()
+        except BaseException:
+            self._discard(container)
+            raise
+        finally:
+            container.get_docker_client().client.close()
+
     def _container(self, spec: NodeSpec, published: Mapping[int, int]) -> Any:
         from docker.types import EndpointConfig
-        from testcontainers.core.container import DockerContainer
 
         own = {
             labels_of.NODE: spec.name,
@@ -131,14 +166,13 @@ class Lan:
             f"{PREFIX}.role": spec.role,
             f"{PREFIX}.zone": spec.zone,
         }
-        services = {name: {"argv": list(service.argv), "user": service.user} for name, service in spec.services.items()}
-        container = DockerContainer(spec.image).with_name(f"{self._unique}-{spec.name}")
-        for key, value in {**spec.env, "GAMEDAY_SERVICES": json.dumps(services)}.items():
+        container = self._plain_container(spec.name, spec.image, spec.services, spec.data)
+        for key, value in spec.env.items():
             container.with_env(key, value)
         for port, host_port in published.items():
-            container.ports[f"{port}/tcp"] = ("127.0.0.1", host_port)  # type: ignore[assignment]
-        for index, path in enumerate(spec.data):
-            container.with_volume_mapping(self._volume(f"{self._unique}-{spec.name}-{index}"), path, "rw")
+            container.ports[f"{port}/tcp"] = ("127.0.0.1", host_port)
+        for path in spec.data:
+            container.with_volume_mapping(self._volume(spec, path), path, "rw")
         endpoint = EndpointConfig(self._client.api.api_version, aliases=[spec.name], ipv4_address=self.address(spec.name))
         return container.with_kwargs(
             labels={**self._labels, **own},
@@ -152,13 +186,15 @@ class Lan:
             stop_signal="SIGTERM",
         )
 
-    def _volume(self, name: str) -> str:
-        """A volume of the engine's: it survives a restart of its container, and needs no directory that an ordinary user could not
-        remove again."""
+    def _volume(self, spec: NodeSpec, path: str) -> str:
+        """A volume of the engine's (made once): it survives a restart of its container, and needs no directory that an ordinary user
+        could not remove again."""
         from testcontainers.core.labels import create_labels
 
+        name = f"{self._unique}-{spec.name}-{list(spec.data).index(path)}"
+        options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={spec.disk_bytes}"} if spec.disk_bytes else None
         with calling("make a volume", self.system):
-            self._client.api.create_volume(name, labels=create_labels("", self._labels))
+            self._client.api.create_volume(name, driver="local", driver_opts=options, labels=create_labels("", self._labels))
         return name
 
     def _discard(self, container: Any) -> None:

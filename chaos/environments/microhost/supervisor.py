@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 INNER_UID = 1000
 LOOK_AROUND_MS = 200
+PRIORITY = -10
 
 
 def main(argv: list[str]) -> int:
@@ -35,6 +36,8 @@ def main(argv: list[str]) -> int:
     channel = socket.socket(fileno=int(argv[0]))
     root, parent = Path(argv[1]), os.getppid()
     step = "start"
+    with contextlib.suppress(PermissionError):  # inherited by workloads; services are made nicer again (hosts.SERVICE_NICE)
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     try:
         step = "unshare (user, mnt, net, pid, ipc, uts)"
         uid, gid = os.geteuid(), os.getegid()
