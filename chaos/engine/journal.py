@@ -38,20 +38,28 @@ class JournalUnreadable(GamedayError):
 
 
 class Journal:
-    """One writer's journal. Raises GamedayError where the disk does not take a record: then nothing may be injected."""
+    """One writer's journal; several may share a file. Raises GamedayError where the disk does not take a record: then nothing may be
+    injected; and JournalUnreadable where what stands there already does not decode."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(directory)  # the file's name, too, must survive
-        finally:
-            os.close(directory)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)  # the file's name, too, must survive
+            finally:
+                os.close(directory)
+        except OSError as err:
+            raise _not_taken(path, err.strerror or str(err)) from err
 
     def intent(self, undo: Undo, drill: str) -> None:
-        """Before the effect: everything that is needed to put it back."""
+        """Before the effect: everything that is needed to put it back. Refuses an id that the journal holds already: two faults of one
+        id could not be told apart, and the healing of one would hide the other."""
+        records, _ = read_journal(self.path)
+        if any(record.fault_id == undo.fault_id for record in records):
+            raise GamedayError(f"the journal holds a fault {undo.fault_id!r} already", where=str(self.path), expected="ids that are unique")
         self._write(Record(VERSION, undo.fault_id, FaultState.PLANNED, utc_label(utc_now()), drill, undo))
 
     def state(self, fault_id: str, state: FaultState) -> None:
@@ -61,12 +69,18 @@ class Journal:
         body = msgspec.json.encode(record)
         line = b"%08x %s\n" % (zlib.crc32(body), body)
         try:
-            written = os.write(self._fd, line)
-            os.fsync(self._fd)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                size = self._end_of_records()
+                written = os.write(self._fd, line)
+                if written != len(line):
+                    os.ftruncate(self._fd, size)
+                    raise _not_taken(self.path, f"{written} of {len(line)} bytes")
+                os.fsync(self._fd)
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
         except OSError as err:
             raise _not_taken(self.path, err.strerror or str(err)) from err
-        if written != len(line):
-            raise _not_taken(self.path, f"{written} of {len(line)} bytes")
 
     def close(self) -> None:
         os.close(self._fd)

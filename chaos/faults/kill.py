@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 from typing import ClassVar, cast
 
-from chaos.core.clock import now_ns
+from chaos.core.clock import now_ns, wait_for
 from chaos.core.errors import EnvironmentFailed
 from chaos.core.model import Json, Proof, Undo
 from chaos.environments.base import Process, Processes, Services, require
 from chaos.faults._single import OneNode
 from chaos.faults.base import Resolve
 from chaos.faults.stop import start_again
+
+
+HEAL_WITHIN_S = 20.0
 
 
 class Kill(OneNode, frozen=True):
@@ -57,13 +60,29 @@ class Kill(OneNode, frozen=True):
 
     @classmethod
     def heal(cls, undo: Undo, resolve: Resolve) -> None:
-        start_again(undo, resolve)
+        """Until such a process runs again: a service may notice only after a moment that what it supervised is gone, and end then."""
+
+        def look() -> bool:
+            start_again(undo, resolve)
+            return bool(_successors(undo, resolve))
+
+        wait_for(look, timeout_s=HEAL_WITHIN_S, what=f"{undo.params['process']} on {undo.nodes[0].name} to run again")
+
+    @classmethod
+    def healed(cls, undo: Undo, resolve: Resolve) -> Proof | None:
+        """A process of that name runs again, and the node's whole state equals the one before."""
+        return super().healed(undo, resolve) if _successors(undo, resolve) else None
 
 
 def first_of_name(processes: list[Process], name: str) -> list[Process]:
     """Those named ``name`` whose parent is not."""
     named = {p.pid for p in processes if p.name == name}
     return [p for p in processes if p.pid in named and p.parent not in named]
+
+
+def _successors(undo: Undo, resolve: Resolve) -> list[Process]:
+    processes = require(resolve(undo.nodes[0]), Processes, for_what="Kill").processes()
+    return [p for p in first_of_name(processes, str(undo.params["process"])) if p.state != "Z"]
 
 
 def _victims(undo: Undo) -> list[tuple[int, int]]:

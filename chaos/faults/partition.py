@@ -10,7 +10,7 @@ import msgspec
 from chaos.core.clock import now_ns
 from chaos.core.errors import BadInput, EnvironmentFailed
 from chaos.core.model import Json, NodeRef, Proof, Undo
-from chaos.environments.base import DropRule, Node, PacketFilter, Power, require
+from chaos.environments.base import DropRule, Node, PacketFilter, require
 from chaos.faults.base import Resolve
 
 
@@ -84,10 +84,9 @@ class Partition(msgspec.Struct, frozen=True):
 
     @classmethod
     def heal(cls, undo: Undo, resolve: Resolve) -> None:
-        """Remove what is held under this fault's tag. A node without power holds nothing."""
+        """Remove what is held under this fault's tag, also what a node without power would hold again when it boots."""
         for node in _sides(undo, resolve):
-            if not isinstance(node, Power) or node.powered():
-                require(node, PacketFilter, for_what="Partition").undrop(undo.fault_id)
+            require(node, PacketFilter, for_what="Partition").undrop(undo.fault_id)
 
     @classmethod
     def healed(cls, undo: Undo, resolve: Resolve) -> Proof | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from chaos.core.clock import now_ns
+from chaos.core.errors import EnvironmentFailed
 from chaos.core.model import Proof, Undo
 from chaos.environments.base import Freeze, require
 from chaos.faults._single import OneNode
@@ -20,7 +21,8 @@ class Pause(OneNode, frozen=True):
     kind: ClassVar[str] = "pause"
 
     def plan(self, fault_id: str, resolve: Resolve) -> Undo:
-        require(resolve(self.node), Freeze, for_what="Pause")
+        if require(resolve(self.node), Freeze, for_what="Pause").frozen():
+            raise EnvironmentFailed("the node is frozen already, and not by this fault", where=str(self.node), next_step="thaw it first")
         return self.undo_record(fault_id, resolve)
 
     def inject(self, undo: Undo, resolve: Resolve) -> None:

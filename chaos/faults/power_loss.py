@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 from chaos.core.clock import now_ns
+from chaos.core.errors import EnvironmentFailed
 from chaos.core.model import Json, Proof, Undo
 from chaos.environments.base import Power, require
 from chaos.faults._single import OneNode, summary
@@ -23,7 +24,8 @@ class PowerLoss(OneNode, frozen=True):
     kind: ClassVar[str] = "power-loss"
 
     def plan(self, fault_id: str, resolve: Resolve) -> Undo:
-        require(resolve(self.node), Power, for_what="PowerLoss")
+        if not require(resolve(self.node), Power, for_what="PowerLoss").powered():
+            raise EnvironmentFailed("the node is without power already", where=str(self.node), next_step="boot it first")
         return self.undo_record(fault_id, resolve)
 
     def inject(self, undo: Undo, resolve: Resolve) -> None:

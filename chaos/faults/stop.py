@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from chaos.core.clock import now_ns
-from chaos.core.model import Proof, Undo
+from chaos.core.errors import BadInput, EnvironmentFailed
+from chaos.core.model import Json, Proof, Undo
 from chaos.environments.base import Services, require
 from chaos.faults._single import OneNode
 from chaos.faults.base import Resolve
@@ -23,7 +24,12 @@ class Stop(OneNode, frozen=True):
 
     def plan(self, fault_id: str, resolve: Resolve) -> Undo:
         services = require(resolve(self.node), Services, for_what="Stop").services()
-        return self.undo_record(fault_id, resolve, stopped=[name for name in self._chosen(list(services)) if services[name]])
+        stopped: list[Json] = [name for name in self._chosen(list(services)) if services[name]]
+        if self.service and self.service not in services:
+            raise BadInput(f"no service {self.service!r}", where=str(self.node), expected=f"one of {', '.join(services) or '(none)'}")
+        if not stopped:
+            raise EnvironmentFailed("no service to stop runs", where=str(self.node), observed=str(dict(services)))
+        return self.undo_record(fault_id, resolve, stopped=stopped)
 
     def _chosen(self, names: list[str]) -> list[str]:
         return [name for name in names if self.service in ("", name)]

@@ -174,6 +174,17 @@ def test_a_client_process_sees_the_end_of_its_input_when_it_is_let_go(cluster: D
     assert client.wait(5) == -15
 
 
+def test_the_known_bad_version_comes_up_and_says_what_it_is(docker_environment: Docker) -> None:
+    """Debian's Patroni 3.0.2 makes a healthy cluster from the same image, and its caveats name its defect."""
+    system = DockerPostgresCluster(docker_environment, patroni="3.0.2", name="known-bad")
+    try:
+        assert "replayed by 2 replicas" in system.prove_healthy(20.0)
+        assert any("patroni 3.0.2" in str(line) for line in system.describe()["versions"])  # type: ignore[union-attr]
+        assert any("leader key" in caveat for caveat in system.caveats())
+    finally:
+        system.close()
+
+
 def test_an_unknown_version_is_refused_before_anything_is_made(docker_environment: Docker) -> None:
     """The message lists what there is."""
     with pytest.raises(BadInput, match=r"3\.1\.2"):

@@ -160,7 +160,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_gameday_systems() -> list[SystemSupport]:
-    return [SystemSupport("box", ("embedded",))]
+    return [SystemSupport("box", ("here",))]
 
 
 @pytest.fixture

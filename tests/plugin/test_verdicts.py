@@ -44,10 +44,14 @@ def test_lossy(drill, box):
 
 
 @pytest.fixture
-def box(project: pytest.Pytester) -> pytest.Pytester:
-    """A project with the box system."""
-    for source, name in (("box_conftest.py", "conftest"), ("box_operations.py", "box_operations")):
-        project.makepyfile(**{name: (HERE / source).read_text(encoding="utf-8")})
+def box(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project with the box system, in an environment that an installed package brings by its entry point."""
+    for source, name in (("box_conftest", "conftest"), ("box_operations", "box_operations"), ("box_environment", "box_environment")):
+        project.makepyfile(**{name: (HERE / f"{source}.py").read_text(encoding="utf-8")})
+    installed = project.mkdir("boxes-1.0.dist-info")
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: boxes\nVersion: 1.0\n", encoding="utf-8")
+    (installed / "entry_points.txt").write_text("[chaos.environments]\nhere = box_environment:Here\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(project.path))
     return project
 
 
@@ -62,7 +66,7 @@ def test_a_drill_passes_with_its_evidence(box: pytest.Pytester, run: Run) -> Non
     box.makepyfile(PASSING)
     result = run("--junitxml=junit.xml", "--drill-seed=7", "-p", "no:xdist", "-p", "no:html")
     result.assert_outcomes(passed=1)
-    report = _reports(box)["test_freeze[embedded]"]
+    report = _reports(box)["test_freeze[here]"]
     assert report["verdict"] == "PASS"
     assert report["scenario"] == "api-crash"
     assert report["rpo"]["lost"] == 0
@@ -87,7 +91,7 @@ OTHERS = '''
 import pytest
 from chaos import Noop, Unavailable
 
-@pytest.mark.drill(environments=["embedded"])
+@pytest.mark.drill(environments=["here"])
 def test_nothing(drill):
     """Exercises nothing."""
 
@@ -125,7 +129,7 @@ def test_what_is_no_verdict_of_the_system(box: pytest.Pytester, run: Run) -> Non
 def test_a_required_environment_may_not_be_skipped(box: pytest.Pytester, run: Run) -> None:
     """With ``--drill-require`` the same skip is a failure that says so."""
     box.makepyfile(OTHERS)
-    result = run("-k", "test_skips", "--drill-require", "embedded")
+    result = run("-k", "test_skips", "--drill-require", "here")
     result.assert_outcomes(failed=1)
     assert "required by this run (--drill-require): no such thing here" in said(result)
 
@@ -141,7 +145,7 @@ def test_a_failed_heal_is_an_error_beside_the_verdict(box: pytest.Pytester, run:
     assert "healing failed" in said(result)
     assert result.parseoutcomes()["errors"] == 1
     assert result.ret == 11
-    assert _reports(box)["test_freeze[embedded]"]["heal_error"]
+    assert _reports(box)["test_freeze[here]"]["heal_error"]
 
 
 @needs_xdist
@@ -165,8 +169,8 @@ def test_a_crashed_worker_loses_no_verdict(box: pytest.Pytester, run: Run) -> No
     result = run("-n1", "--max-worker-restart=0")
     assert result.ret != 0
     assert "crashed" in said(result)
-    assert "test_freeze[embedded]" in said(result).partition("= drills =")[2]
-    assert _reports(box)["test_freeze[embedded]"]["verdict"] == "PASS"
+    assert "test_freeze[here]" in said(result).partition("= drills =")[2]
+    assert _reports(box)["test_freeze[here]"]["verdict"] == "PASS"
 
 
 @needs_html
@@ -187,7 +191,7 @@ def test_repeats_stop_at_the_verdict_sought(box: pytest.Pytester, run: Run) -> N
     """Of three repeats that seek a FAIL the first finds it and the others are skipped; where none finds it the last one fails."""
     sought = LOSSY.format(more=', expect="FAIL", because="rpo", repeat=3, until="FAIL"')
     box.makepyfile(test_found=sought, test_missed=sought.replace("lossy=True", "lossy=False"))
-    result = run("-rs", "-k", "test_found or embedded-2 or embedded-3")
+    result = run("-rs", "-k", "test_found or here-2 or here-3")
     result.assert_outcomes(passed=2, skipped=2, failed=1)
     assert "repeat 1 came out as FAIL, which is what was sought" in said(result)
     assert "none of 2 repeats came out as FAIL because of rpo" in said(result)

@@ -6,6 +6,7 @@ touches; traffic that a partition must touch starts on a micro-host.
 
 from __future__ import annotations
 
+import io
 import os
 import selectors
 import shutil
@@ -29,6 +30,7 @@ from chaos.environments.microhost import protocol as p
 START_WITHIN_S = 20.0
 REPLY_WITHIN_S = 30.0
 KEEP_OUTPUT_BYTES = 1 << 20
+BOOTING = "booting"  # the tag of the silence while a host boots
 PING_WITHIN_S = 0.012  # the answer comes from the kernel, through a cable that exists only in memory
 
 
@@ -83,18 +85,24 @@ class Spawned:
 
 
 class Sandbox:
-    """One supervisor and its micro-hosts. Not thread-safe by accident but by a lock: requests are short."""
+    """One supervisor and its micro-hosts. Not thread-safe by accident but by a lock: requests are short.
 
-    def __init__(self, system: str, directory: Path) -> None:
-        self.system, self.directory = system, directory
-        directory.mkdir(parents=True, exist_ok=True)
+    ``directory`` receives the supervisor's log; None: no file is written anywhere. ``kept_drops`` are the iptables rules by host and
+    tag, which a booting host's kernel has forgotten.
+    """
+
+    def __init__(self, system: str, directory: Path | None) -> None:
+        self.system = system
         self.inner_root = mount_point(directory)
-        self._lock = threading.Lock()
+        self._lock, self._asked = threading.Lock(), 0
         self._has_iptables: bool | None = None
         self.hosts: dict[str, MicroHost] = {}
+        self.kept_drops: dict[str, dict[str, tuple[DropRule, ...]]] = {}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = ours
-        with theirs, open(directory / "supervisor.log", "ab") as log:
+        self._log = _open_log(directory)
+        log = self._log.fileno()
+        with theirs:
             self._stub = subprocess.Popen(
                 [sys.executable, "-m", "chaos.environments.microhost", str(theirs.fileno()), str(self.inner_root)],
                 pass_fds=[theirs.fileno()],
@@ -116,9 +124,10 @@ class Sandbox:
             data = self._channel.recv(p.MAX_MESSAGE)
         except TimeoutError:
             data = b""
-        log = self.directory / "supervisor.log"
         if not data:
-            raise EnvironmentFailed("the supervisor did not start", where=str(log), observed=log.read_text()[-800:] or "nothing logged")
+            size = os.fstat(self._log.fileno()).st_size
+            said = os.pread(self._log.fileno(), 800, max(0, size - 800)).decode(errors="replace")
+            raise EnvironmentFailed("the supervisor did not start", where=self.system, observed=said or "nothing logged")
         hello = msgspec.json.decode(data, type=p.Hello)
         if hello.error:
             raise Unavailable(
@@ -130,8 +139,11 @@ class Sandbox:
         """Raises EnvironmentFailed with the supervisor's own words, or where it is gone."""
         try:
             with self._lock:
-                p.send_request(self._channel, request, fds)
+                self._asked = number = self._asked + 1
+                p.send_request(self._channel, p.Asked(number, request), fds)
                 reply = p.receive_reply(self._channel)
+                while reply is not None and reply.number != number:  # of a question whose asker did not wait
+                    reply = p.receive_reply(self._channel)
         except (TimeoutError, OSError) as err:
             raise EnvironmentFailed("the supervisor does not answer", where=self.system, observed=repr(err)) from err
         if reply is None:
@@ -169,11 +181,20 @@ class Sandbox:
         except subprocess.TimeoutExpired:
             self._stub.kill()
             self._stub.wait(REPLY_WITHIN_S)
+        self._log.close()
 
 
-def mount_point(directory: Path) -> Path:
+def _open_log(directory: Path | None) -> io.FileIO:
+    if directory is None:
+        return io.FileIO(os.memfd_create("supervisor.log", os.MFD_CLOEXEC), "r+")
+    directory.mkdir(parents=True, exist_ok=True)
+    return io.FileIO(directory / "supervisor.log", "a+")
+
+
+def mount_point(directory: Path | None) -> Path:
     """Where the sandbox mounts its own files: an existing directory that hides nothing which programs in it need."""
-    needed = [directory.resolve(), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path.cwd(), Path(__file__).resolve()]
+    used: list[str | Path] = [sys.prefix, sys.base_prefix, Path.cwd(), __file__, *filter(None, sys.path)]
+    needed = [Path(path).resolve() for path in ([directory] if directory is not None else []) + used]
     for candidate in map(Path, ("/run", "/mnt", "/media", "/srv", "/opt")):
         if candidate.is_dir() and not candidate.is_symlink() and not any(n.is_relative_to(candidate) for n in needed):
             return candidate
@@ -269,7 +290,8 @@ class MicroHost:
             try:
                 code = program.wait(timeout_s)
             except DeadlineExceeded as err:
-                program.kill()
+                for process in descendants(self.processes(), program.pid):
+                    self.signal(process, signal.SIGKILL)
                 program.wait(REPLY_WITHIN_S)
                 raise DeadlineExceeded(
                     f"{argv[0]} ran longer than {timeout_s:g} s", where=str(self.ref), observed=files.text(1)[-300:]
@@ -281,14 +303,25 @@ class MicroHost:
         self.sandbox.ask(p.PowerOff(self._name))
 
     def power_on(self) -> None:
-        self.sandbox.ask(p.PowerOn(self._name))
+        """What was dropped before is dropped again before any service can send: iptables rules go with the kernel that held them, so
+        until they are back the network is silent."""
+        kept = self.sandbox.kept_drops.get(self._name, {})
+        if self._iptables is None or not kept or self.powered():
+            self.sandbox.ask(p.PowerOn(self._name))
+            return
+        self.sandbox.ask(p.Block(self._name, BOOTING, (DropRule(inbound=True), DropRule(inbound=False))))
+        try:
+            self.sandbox.ask(p.PowerOn(self._name))
+            for tag, rules in kept.items():
+                self._iptables.drop(tag, rules)
+        finally:
+            self.sandbox.ask(p.Block(self._name, BOOTING, ()))
 
     def powered(self) -> bool:
         return self.look().powered
 
     def reachable(self) -> bool:
-        peer = next((h for h in self.sandbox.hosts.values() if h is not self and h.powered()), None)
-        return peer is not None and peer.passes(self)
+        return any(peer.passes(self) for peer in self.sandbox.hosts.values() if peer is not self)
 
     # Freeze
     def freeze(self) -> None:
@@ -324,26 +357,35 @@ class MicroHost:
         try:
             wait_for(lambda: not self.services()[name], timeout_s=timeout_s, what=f"{name} to stop", interval_s=0.01)
         except DeadlineExceeded:
-            for process in family:
+            for process in {*family, *descendants(self.processes(), first)}:
                 self.signal(process, signal.SIGKILL)
+            wait_for(lambda: not self.services()[name], timeout_s=REPLY_WITHIN_S, what=f"{name} to be killed", interval_s=0.01)
 
     # PacketFilter
     def drop(self, tag: str, rules: Sequence[DropRule]) -> None:
-        if self._iptables is not None:
+        if not rules:
+            self.undrop(tag)
+        elif self._iptables is not None:
             self._iptables.drop(tag, rules)
+            self.sandbox.kept_drops.setdefault(self._name, {})[tag] = tuple(rules)
         else:
             self.sandbox.ask(p.Block(self._name, tag, tuple(rules)))
 
     def undrop(self, tag: str) -> None:
         if self._iptables is not None:
-            self._iptables.undrop(tag)
+            if self.powered():  # without power no kernel holds anything
+                self._iptables.undrop(tag)
+            self.sandbox.kept_drops.get(self._name, {}).pop(tag, None)
         else:
             self.sandbox.ask(p.Block(self._name, tag, ()))
 
     def drops(self) -> Mapping[str, int]:
+        seen = self.look()
+        if not seen.powered:
+            return {}
         if self._iptables is not None:
             return self._iptables.drops()
-        return {tag: count for tag, count in self.look().blocks.items() if count}
+        return {tag: count for tag, count in seen.blocks.items() if count}
 
     def passes(self, peer: Node) -> bool:
         return self.sandbox.ask(p.Ping(self._name, peer.name, PING_WITHIN_S)).done

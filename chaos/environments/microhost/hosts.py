@@ -7,6 +7,7 @@ changes namespaces. A host's PID 1 is a process that does nothing but reap; kill
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pyroute2.iproute.linux import IPRoute
 
@@ -26,6 +28,8 @@ from chaos.environments.microhost.protocol import HostState, ServiceSpec
 NETWORK_PREFIX, BRIDGE = "10.66.0.", "br0"
 NAMESPACES = ("uts", "ipc", "net", "pid", "mnt")
 LOCAL_TABLE, LOCAL_TABLE_PRIORITY = 255, 1000
+SOL_RAW, ICMP_FILTER, ICMP_ECHO_REPLY = 255, 1, 0  # linux/icmp.h
+CMDLINE_BYTES = 2048  # of a process; more says nothing more, and all of them must fit one datagram
 RELEASE_WITHIN_S = 5.0
 SERVICE_NICE = 5
 
@@ -50,12 +54,13 @@ class Host:
         self.cable = f"veth{number}"
         self.services = {service.name: service for service in services}
         self.service_pids: dict[str, tuple[int, int]] = {}
+        self.freezing = False
         self.stopped_by_us: set[tuple[int, int]] = set()
         self.init_pid = 0
         self.fds: dict[str, int] = {}
         self.route: IPRoute | None = None
         self.echo: socket.socket | None = None
-        disk.mkdir(parents=True)
+        disk.mkdir(parents=True, exist_ok=True)
         kernel.mount("gameday", str(disk), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"size={disk_bytes},mode=0755")
 
     @property
@@ -63,7 +68,7 @@ class Host:
         return self.init_pid != 0
 
     def boot(self, bridge: IPRoute, own_net: int, others: list[Host]) -> None:
-        """Namespaces, cable, address; then the services."""
+        """Namespaces, cable, address; the services come later."""
         self.init_pid = _start_init(self.name)
         self.fds = {n: os.open(f"/proc/{self.init_pid}/ns/{n}", os.O_RDONLY | os.O_CLOEXEC) for n in NAMESPACES}
         bridge.link(
@@ -76,10 +81,14 @@ class Host:
         with inside(self.fds["net"], own_net):
             self.route = IPRoute()
             self.echo = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        # Echo replies only: what peers ask would otherwise pile up here until no answer fits any more.
+        self.echo.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("I", 0xFFFFFFFF & ~(1 << ICMP_ECHO_REPLY)))
         self.echo.setblocking(False)
         self._address(self.route)
         for other in others:
             self.know(other)
+
+    def start_services(self) -> None:
         for name in self.services:
             self.start_service(name)
 
@@ -123,6 +132,7 @@ class Host:
         self.init_pid, self.fds = 0, {}
         self.service_pids.clear()
         self.stopped_by_us.clear()
+        self.freezing = False
 
     def start_service(self, name: str) -> None:
         """Start one service unless it runs."""
@@ -157,7 +167,7 @@ class Host:
         """Execute a program on the host; its pid as the sandbox sees it. With ``status`` a go-between waits and reports there."""
         if not self.powered:
             raise EnvironmentFailed("no power", where=self.name)
-        if self.stopped_by_us:
+        if self.freezing:
             raise EnvironmentFailed("the host is frozen: nothing can start on it", where=self.name)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         go_between = os.fork()
@@ -169,8 +179,7 @@ class Host:
         if status is None:
             os.waitpid(go_between, 0)
         if len(report) != 5 or report[:1] != b"P":
-            trouble = report.partition(b"E")[2].decode(errors="replace")
-            raise EnvironmentFailed(f"could not start {argv[0]}", where=self.name, observed=trouble or "the fork failed")
+            raise EnvironmentFailed(f"could not start {argv[0]}", where=self.name, observed=_trouble(report) or "the fork failed")
         return int(struct.unpack("i", report[1:])[0])
 
     def processes(self) -> list[Process]:
@@ -191,6 +200,9 @@ class Host:
 
     def freeze(self) -> None:
         """SIGSTOP until nobody runs: a process may fork while its siblings are being stopped."""
+        if not self.powered:
+            raise EnvironmentFailed("no power", where=self.name)
+        self.freezing = True
         deadline = time.monotonic() + RELEASE_WITHIN_S
         while True:
             running = [p for p in self.processes() if p.state not in "TtZX"]
@@ -211,9 +223,11 @@ class Host:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
         self.stopped_by_us.clear()
+        self.freezing = False
 
     def frozen(self) -> bool:
-        return bool(self.stopped_by_us) and all(p.state in "TtZX" for p in self.processes())
+        """We froze it, and the kernel says that nobody runs."""
+        return self.freezing and all(p.state in "TtZX" for p in self.processes())
 
     def ping(self, address: str, timeout_s: float) -> bool:
         """ICMP echo: answered by the other kernel, so a frozen host still answers and one without power does not."""
@@ -264,7 +278,7 @@ class Host:
             powered=self.powered,
             link_up=up,
             address=self.address,
-            frozen=bool(self.stopped_by_us),
+            frozen=self.frozen(),
             services={name: self.service_pids[name][0] if self._service_runs(name) else 0 for name in self.services},
             blocks=blocks,
             disk=str(self.disk),
@@ -277,37 +291,59 @@ def hardware_address(number: int) -> str:
     return f"02:66:00:00:00:{number:02x}"
 
 
+class Placed(NamedTuple):
+    """One dropping rule in one host's kernel."""
+
+    where: Host
+    priority: int
+    source: str
+    port: int | None
+    at_source: bool
+
+    def set(self, *, on: bool) -> None:
+        """Add or remove it; a no-op where the kernel has it so already, or has no power."""
+        if (self.priority in self.where.held_priorities()) is not on:
+            self.where.block(self.priority, self.source, self.port, at_source=self.at_source, add=on)
+
+
 class Blocks:
-    """Dropping rules by tag, over all hosts. Everything is expressed as *incoming at the receiver*, because a routing rule on the
+    """Dropping rules by host and tag. Everything is expressed as *incoming at the receiver*, because a routing rule on the
     sender's side would answer its own processes with an error where the network would be silent."""
 
     def __init__(self) -> None:
-        self._held: dict[str, dict[int, tuple[Host, str, int | None, bool]]] = {}
-        self._next = 1
+        self._placed: dict[tuple[str, str], list[Placed]] = {}
 
-    def set(self, tag: str, host: Host, rules: tuple[DropRule, ...], everybody: list[Host]) -> None:
-        for priority, (where, source, port, at_source) in self._held.pop(tag, {}).items():
-            if priority in where.held_priorities():
-                where.block(priority, source, port, at_source=at_source, add=False)
+    def put(self, tag: str, host: Host, rules: tuple[DropRule, ...], everybody: list[Host]) -> None:
+        """Make ``tag`` of ``host`` hold exactly ``rules``."""
+        for placed in self._placed.pop((host.name, tag), []):
+            placed.set(on=False)
+        mine: list[Placed] = []
         for rule in rules:
             for where, source, at_source in _receivers(rule, host, everybody):
-                priority, self._next = self._next, self._next % (LOCAL_TABLE_PRIORITY - 1) + 1
-                where.block(priority, source, rule.port, at_source=at_source, add=True)
-                self._held.setdefault(tag, {})[priority] = (where, source, rule.port, at_source)
+                self._placed[host.name, tag] = mine  # from the first rule on: what fails half-way can be taken back
+                mine.append(Placed(where, self._free_priority(where), source, rule.port, at_source))
+                mine[-1].set(on=True)
+
+    def _free_priority(self, where: Host) -> int:
+        taken = {placed.priority for many in self._placed.values() for placed in many if placed.where is where}
+        free = next((number for number in range(1, LOCAL_TABLE_PRIORITY) if number not in taken), None)
+        if free is None:
+            raise EnvironmentFailed(f"a host holds at most {LOCAL_TABLE_PRIORITY - 1} dropping rules", where=where.name)
+        return free
 
     def renew(self, host: Host) -> None:
         """After a reboot: the network still drops what it dropped before."""
-        for rules in self._held.values():
-            for priority, (where, source, port, at_source) in rules.items():
-                if where is host:
-                    where.block(priority, source, port, at_source=at_source, add=True)
+        for placed in (placed for many in self._placed.values() for placed in many):
+            if placed.where is host:
+                placed.set(on=True)
 
-    def counts(self) -> dict[str, int]:
-        """Tag -> rules that kernels hold now."""
-        held: dict[str, int] = {}
-        for tag, rules in self._held.items():
-            held[tag] = sum(1 for priority, (where, *_) in rules.items() if priority in where.held_priorities())
-        return held
+    def held(self, host: Host) -> dict[str, int]:
+        """Tag -> rules of ``host`` that kernels hold now; a receiver without power gets nothing either way, and counts."""
+        return {
+            tag: sum(not placed.where.powered or placed.priority in placed.where.held_priorities() for placed in many)
+            for (name, tag), many in self._placed.items()
+            if name == host.name
+        }
 
 
 def _receivers(rule: DropRule, host: Host, everybody: list[Host]) -> Iterator[tuple[Host, str, bool]]:
@@ -316,8 +352,9 @@ def _receivers(rule: DropRule, host: Host, everybody: list[Host]) -> Iterator[tu
         for peer in rule.peers or [h.address for h in others]:
             yield host, peer, False
         return
+    networks = [ipaddress.IPv4Network(peer, strict=False) for peer in rule.peers]
     for other in others:
-        if not rule.peers or other.address in {p.partition("/")[0] for p in rule.peers}:
+        if not networks or any(ipaddress.IPv4Address(other.address) in network for network in networks):
             yield other, host.address, True
 
 
@@ -342,14 +379,20 @@ def _process(pid: int) -> Process:
     with open(f"/proc/{pid}/stat", "rb") as stat:
         head, _, tail = stat.read().rpartition(b")")
     with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
-        argv = tuple(a.decode(errors="replace") for a in cmdline.read().split(b"\0") if a)
+        argv = tuple(a.decode(errors="replace") for a in cmdline.read(CMDLINE_BYTES).split(b"\0") if a)
     fields = tail.split()
     name = head.partition(b"(")[2].decode(errors="replace")
     return Process(pid, int(fields[1]), int(fields[19]), name, argv, fields[0].decode())
 
 
+def _trouble(report: bytes) -> str:
+    """What the failing side wrote after its ``E``; the other's ``P`` and pid stand before or behind it."""
+    text = report[6:] if report[:1] == b"P" else report[1:-5] if report[-5:-4] == b"P" else report[1:]
+    return text.decode(errors="replace")
+
+
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = int(sum(struct.unpack(f"!{len(data) // 2}H", data)))
     total = (total >> 16) + (total & 0xFFFF)
     return 0xFFFF & ~(total + (total >> 16))
 

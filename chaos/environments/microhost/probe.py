@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,20 +73,19 @@ def _sandbox() -> ProbeLine:
     from chaos.environments.microhost.client import Sandbox
 
     what = "two micro-hosts reach each other"
-    with tempfile.TemporaryDirectory(prefix="gameday-doctor-") as directory:
-        try:
-            sandbox = Sandbox("doctor", Path(directory))
-        except (Unavailable, EnvironmentFailed) as err:
-            return ProbeLine(what, False, f"{err.where}: {err.observed}", _sandbox_fix(err.where))
-        try:
-            one, two = sandbox.add("one", disk_bytes=1 << 20), sandbox.add("two", disk_bytes=1 << 20)
-            if one.passes(two):
-                return ProbeLine(what, True, f"bridge, veth, tmpfs and ICMP work (mounted over {sandbox.inner_root})")
-            return ProbeLine(what, False, "no echo", "sudo modprobe bridge veth; sudo sysctl -w net.bridge.bridge-nf-call-iptables=0")
-        except EnvironmentFailed as err:
-            return ProbeLine(what, False, str(err), _sandbox_fix(str(err)))
-        finally:
-            sandbox.close()
+    try:
+        sandbox = Sandbox("doctor", None)
+    except (Unavailable, EnvironmentFailed) as err:
+        return ProbeLine(what, False, f"{err.where}: {err.observed}", _sandbox_fix(err.where))
+    try:
+        one, two = sandbox.add("one", disk_bytes=1 << 20), sandbox.add("two", disk_bytes=1 << 20)
+        if one.passes(two):
+            return ProbeLine(what, True, f"bridge, veth, tmpfs and ICMP work (mounted over {sandbox.inner_root})")
+        return ProbeLine(what, False, "no echo", "sudo modprobe bridge veth; sudo sysctl -w net.bridge.bridge-nf-call-iptables=0")
+    except EnvironmentFailed as err:
+        return ProbeLine(what, False, str(err), _sandbox_fix(str(err)))
+    finally:
+        sandbox.close()
 
 
 def _sandbox_fix(step: str) -> str:

@@ -7,6 +7,7 @@ answered at once: whatever takes time runs in a child of the supervisor.
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TypeAlias
 
@@ -102,8 +103,8 @@ class Block(msgspec.Struct, frozen=True, tag=True):
 
 
 class HostState(msgspec.Struct, frozen=True):
-    """``blocks``: tag -> rules that the kernel holds. ``services``: name -> pid as the sandbox
-    sees it, 0 where it does not run. ``rules``: dropping rules that the kernel holds."""
+    """``frozen``: every process is stopped, and by us. ``blocks``: tag -> rules held for this host. ``services``: name -> pid as the
+    sandbox sees it, 0 where it does not run. ``rules``: dropping rules that this host's kernel holds."""
 
     powered: bool
     link_up: bool
@@ -118,9 +119,17 @@ class HostState(msgspec.Struct, frozen=True):
 Request: TypeAlias = AddHost | PowerOff | PowerOn | Spawn | ListProcesses | Signal | Freeze | StartService | Look | Ping | Block
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """A request and its number, which the reply carries too: one whose asker was interrupted while it waited is recognised later."""
+
+    number: int
+    request: Request
+
+
 class Reply(msgspec.Struct, frozen=True):
     """``error`` empty: done as asked. Which of the others is set depends on the request."""
 
+    number: int = 0
     error: str = ""
     done: bool = True
     pid: int = 0
@@ -137,23 +146,34 @@ class Hello(msgspec.Struct, frozen=True):
     step: str = ""
 
 
-_requests = msgspec.json.Decoder(Request)
+_requests = msgspec.json.Decoder(Asked)
 _replies = msgspec.json.Decoder(Reply)
 
 
-def send_request(channel: socket.socket, request: Request, fds: tuple[int, ...] = ()) -> None:
+def send_request(channel: socket.socket, asked: Asked, fds: tuple[int, ...] = ()) -> None:
     if fds:
-        socket.send_fds(channel, [msgspec.json.encode(request)], list(fds))
+        socket.send_fds(channel, [msgspec.json.encode(asked)], list(fds))
     else:
-        channel.send(msgspec.json.encode(request))
+        channel.send(msgspec.json.encode(asked))
 
 
-def receive_request(channel: socket.socket) -> tuple[Request | None, list[int]]:
+def receive_request(channel: socket.socket) -> tuple[Asked | None, list[int]]:
     """None where the other side is gone."""
     data, fds, _, _ = socket.recv_fds(channel, MAX_MESSAGE, MAX_FDS)
     return (_requests.decode(data) if data else None), fds
 
 
+def send_reply(channel: socket.socket, reply: Reply) -> None:
+    """One that no datagram holds (a host with very many processes) becomes an error that says so."""
+    try:
+        channel.send(msgspec.json.encode(reply))
+    except OSError as err:
+        if err.errno != errno.EMSGSIZE:
+            raise
+        channel.send(msgspec.json.encode(Reply(reply.number, error=f"the answer fits no datagram: {len(reply.processes)} processes")))
+
+
 def receive_reply(channel: socket.socket) -> Reply | None:
+    """None where the other side is gone."""
     data = channel.recv(MAX_MESSAGE)
     return _replies.decode(data) if data else None

@@ -72,12 +72,12 @@ class Server:
             case p.StartService():
                 self._host(request.host).start_service(request.service)
             case p.Look():
-                return p.Reply(host=self._host(request.host).look(self._bridge, self._blocks.counts()))
+                return p.Reply(host=self._look(self._host(request.host)))
             case p.Ping():
                 target = self._host(request.target).address
                 return p.Reply(done=self._host(request.source).ping(target, request.timeout_s))
             case p.Block():
-                self._blocks.set(request.tag, self._host(request.host), request.rules, list(self._hosts.values()))
+                self._blocks.put(request.tag, self._host(request.host), request.rules, list(self._hosts.values()))
             case _:
                 assert_never(request)
         return p.Reply()
@@ -88,18 +88,27 @@ class Server:
         if len(self._hosts) >= MAX_HOSTS:
             raise EnvironmentFailed(f"a sandbox holds at most {MAX_HOSTS} micro-hosts", where=request.name)
         host = Host(len(self._hosts) + 1, request.name, self._root / request.name, request.disk_bytes, request.services)
-        self._boot(host)
         for other in self._hosts.values():
             other.know(host)
+        try:
+            self._boot(host)
+        except BaseException:
+            host.power_off(self._bridge)
+            raise
         self._hosts[request.name] = host
 
     def _boot(self, host: Host) -> None:
+        """The network first, as it was before; whatever runs on the host comes last."""
         host.boot(self._bridge, self._own_net, [h for h in self._hosts.values() if h is not host])
+        self._blocks.renew(host)
+        host.start_services()
 
     def _power_on(self, host: Host) -> None:
         if not host.powered:
             self._boot(host)
-            self._blocks.renew(host)
+
+    def _look(self, host: Host) -> p.HostState:
+        return host.look(self._bridge, self._blocks.held(host))
 
     def _spawn(self, request: p.Spawn, fds: list[int]) -> p.Reply:
         if len(fds) != p.MAX_FDS:

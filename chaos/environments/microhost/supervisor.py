@@ -21,7 +21,7 @@ import msgspec
 
 from chaos.core.errors import GamedayError
 from chaos.environments.microhost import kernel
-from chaos.environments.microhost.protocol import Hello, Reply, Request, receive_request
+from chaos.environments.microhost.protocol import Asked, Hello, Reply, receive_request, send_reply
 
 if TYPE_CHECKING:
     from chaos.environments.microhost.serve import Server
@@ -34,6 +34,7 @@ PRIORITY = -10
 def main(argv: list[str]) -> int:
     """``FD ROOT``: our end of the socketpair, and the directory to mount the sandbox's own files over."""
     channel = socket.socket(fileno=int(argv[0]))
+    channel.set_inheritable(False)  # it came by inheritance; no program on a micro-host may have it
     root, parent = Path(argv[1]), os.getppid()
     step = "start"
     with contextlib.suppress(PermissionError):  # inherited by workloads; services are made nicer again (hosts.SERVICE_NICE)
@@ -122,22 +123,22 @@ def _serve(channel: socket.socket, server: Server) -> None:
         if not ready:
             continue
         try:
-            request, fds = receive_request(channel)
+            asked, fds = receive_request(channel)
+            if asked is None:
+                return
+            send_reply(channel, _answer(server, asked, fds))
         except ConnectionError:
             return
-        if request is None:
-            return
-        channel.send(msgspec.json.encode(_answer(server, request, fds)))
 
 
-def _answer(server: Server, request: Request, fds: list[int]) -> Reply:
+def _answer(server: Server, asked: Asked, fds: list[int]) -> Reply:
     try:
-        return server.handle(request, fds)
+        return msgspec.structs.replace(server.handle(asked.request, fds), number=asked.number)
     except GamedayError as err:
-        return Reply(error=str(err))
+        return Reply(asked.number, error=str(err))
     except Exception as err:  # noqa: BLE001  (pyroute2 has errors of many kinds; the caller gets their text and goes on)
-        print(f"gameday supervisor: {request!r}: {err!r}", file=sys.stderr, flush=True)
-        return Reply(error=f"{type(err).__name__}: {err}")
+        print(f"gameday supervisor: {asked.request!r}: {err!r}", file=sys.stderr, flush=True)
+        return Reply(asked.number, error=f"{type(err).__name__}: {err}")
     finally:
         for fd in fds:
             os.close(fd)

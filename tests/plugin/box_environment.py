@@ -1,0 +1,28 @@
+"""An environment as another package would bring it: the machine that we are on. Copied into the project under test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chaos.environments.base import ProbeLine
+
+
+class Here:
+    """Nothing to make and nothing to take down."""
+
+    name, kind, disposable = "here", "here", True
+
+    def doctor(self) -> list[ProbeLine]:
+        return [ProbeLine("here", True, "we are here")]
+
+    def check(self) -> None:
+        """It always works."""
+
+    def open(self, *, run_id: str, state_dir: Path) -> None:
+        """There is nothing to get ready."""
+
+    def identity(self) -> dict[str, str]:
+        return {"place": "here"}
+
+    def close(self) -> None:
+        """There is nothing to take down."""
