@@ -1,12 +1,13 @@
 """The journal of faults: what is about to be broken, and how to undo it, on disk before the effect.
 
-Append-only, one record a line: ``crc32 json``. Every record is fsynced before the call returns. A torn last record (the machine died
-while writing it) is tolerated by :func:`read_journal`; any other bad record is an error, because an unreadable journal may hide a
+Append-only, one record a line: ``crc32 json``. Every record is fsynced before the call returns. A torn last record (its writer died
+while writing it) is tolerated by :func:`read_journal` and removed by the next writer; any other bad record is an error, because an unreadable journal may hide a
 fault that is still in place.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import zlib
 from pathlib import Path
@@ -45,7 +46,7 @@ class Journal:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(directory)  # the file's name, too, must survive
@@ -81,6 +82,14 @@ class Journal:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
         except OSError as err:
             raise _not_taken(self.path, err.strerror or str(err)) from err
+
+    def _end_of_records(self) -> int:
+        """The file's size, without the torn record that a writer who died in the middle left: no effect followed that one."""
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole != len(content):
+            os.ftruncate(self._fd, whole)
+        return whole
 
     def close(self) -> None:
         os.close(self._fd)

@@ -13,7 +13,6 @@ from chaos.faults._single import OneNode
 from chaos.faults.base import Resolve
 from chaos.faults.stop import start_again
 
-
 HEAL_WITHIN_S = 20.0
 
 
