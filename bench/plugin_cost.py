@@ -19,6 +19,7 @@ from bench.row import Row, exit_code, table
 TESTS = 1000
 FILES = 10
 LIMIT = 1.10
+WITHOUT = ("-p", "no:gameday")
 
 
 def write_tests(folder: Path) -> None:
@@ -47,10 +48,11 @@ def measure(rounds: int) -> tuple[float, float]:
         write_tests(folder)
         with_s, without_s = [], []
         for number in range(rounds + 1):
-            pair = (collect_s(folder), collect_s(folder, "-p", "no:gameday"))
+            first, second = ((), WITHOUT) if number % 2 else (WITHOUT, ())
+            spent = {arguments: collect_s(folder, *arguments) for arguments in (first, second)}
             if number:
-                with_s.append(pair[0])
-                without_s.append(pair[1])
+                with_s.append(spent[()])
+                without_s.append(spent[WITHOUT])
     return statistics.median(with_s), statistics.median(without_s)
 
 

@@ -1,8 +1,8 @@
 """The journal of faults: what is about to be broken, and how to undo it, on disk before the effect.
 
 Append-only, one record a line: ``crc32 json``. Every record is fsynced before the call returns. A torn last record (its writer died
-while writing it) is tolerated by :func:`read_journal` and removed by the next writer; any other bad record is an error, because an unreadable journal may hide a
-fault that is still in place.
+while writing it) is tolerated by :func:`read_journal` and removed by the next writer; any other bad record is an error, because an
+unreadable journal may hide a fault that is still in place.
 """
 
 from __future__ import annotations

@@ -486,8 +486,9 @@ def _execute(
         for target, fd in enumerate(stdio):
             os.dup2(fd, target, inheritable=True)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:  # an ignored signal stays ignored over exec
+            with contextlib.suppress(OSError):  # the C library keeps two for itself
+                signal.signal(number, signal.SIG_DFL)
         os.execvpe(argv[0], list(argv), dict(env))
     except BaseException as err:  # noqa: BLE001  (the last frame of a forked child: report, then _exit)
         os.write(report, f"E{err}".encode())
