@@ -1,4 +1,6 @@
-"""``Partition``: packets that vanish between nodes. Nobody is told: no reset, no ICMP error, only silence."""
+"""``Partition``: packets that vanish between nodes. Nobody is told: no reset, no ICMP error, only silence.
+
+One exception: where iptables drops what a node itself sends, that node's kernel tells its own datagram senders (EPERM), never TCP."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.postgres(replication="sync", manager="patroni")
 @pytest.mark.drill("db-primary-failure", rto="30s", rpo=0, environments=["embedded"])
 def test_primary_power_loss_under_patroni(drill, postgres):
     """Patroni promotes the synchronous standby and no acknowledged write is lost when the primary loses power."""
-    writes = drill.workload(postgres.appends(rate=200))
+    writes = drill.workload(postgres.appends(rate=100, timeout_s=0.5))
     with drill.inject(PowerLoss(postgres.primary)):
         writes.wait_recovered()
 
@@ -22,6 +22,6 @@ def test_primary_power_loss_under_patroni(drill, postgres):
 @pytest.mark.drill("db-primary-failure", rto="30s", rpo=0, environments=["embedded"])
 def test_postmaster_kill_under_patroni(drill, postgres):
     """Patroni restarts a killed postmaster where it was, and no acknowledged write is lost."""
-    writes = drill.workload(postgres.appends(rate=200))
+    writes = drill.workload(postgres.appends(rate=100, timeout_s=0.5))
     with drill.inject(Kill(postgres.primary, process="postgres")):
         writes.wait_recovered()

@@ -59,9 +59,7 @@ def watch(host: MicroHost, target: MicroHost, do: Callable[[], object], *, for_s
     """How a connection of ``host`` to ``target`` ends within ``for_s`` while ``do`` is called."""
     log = host.disk / "watch.log"
     with open(log, "wb") as out, open("/dev/null", "rb") as null:
-        program = host.spawn(
-            python(WATCH, target.address, str(port), str(for_s)), stdio=(null.fileno(), out.fileno(), out.fileno())
-        )
+        program = host.spawn(python(WATCH, target.address, str(port), str(for_s)), stdio=(null.fileno(), out.fileno(), out.fileno()))
     wait_for(lambda: "connected" in log.read_text(), timeout_s=10, what="a connection to stand", last="no connection")
     do()
     program.wait(for_s + 10)

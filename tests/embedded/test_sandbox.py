@@ -83,7 +83,7 @@ def test_a_command_that_hangs_is_killed_at_its_deadline_with_its_children(pair: 
 def test_an_unknown_program_is_named(pair: tuple[MicroHost, MicroHost]) -> None:
     """Starting what does not exist fails with its name and the kernel's reason, and the host goes on."""
     for _ in range(20):  # who reports first, the program's child or the one that waits for it, is up to the scheduler
-        with pytest.raises(EnvironmentFailed, match=r"could not start no-such-program; observed \[Errno 2\] No such file or directory$"):
+        with pytest.raises(EnvironmentFailed, match=r"could not start no-such-program; observed \[Errno 2\] No such file .*program'$"):
             pair[0].spawn(["no-such-program"])
     assert pair[0].run(["true"]).code == 0
 
@@ -111,7 +111,9 @@ def test_power_loss_is_silence(pair: tuple[MicroHost, MicroHost]) -> None:
     wait_listening(a)
     assert watch(b, a, a.power_off, for_s=1.5) == "silence"
     assert not a.powered() and not a.reachable() and not b.passes(a) and a.processes() == []
-    refused = b.run(python("import socket, sys; s = socket.socket(); s.settimeout(0.3); print(s.connect_ex((sys.argv[1], 8080)))", a.address))
+    refused = b.run(
+        python("import socket, sys; s = socket.socket(); s.settimeout(0.3); print(s.connect_ex((sys.argv[1], 8080)))", a.address)
+    )
     assert refused.out.strip() == str(socket.EAI_AGAIN) or refused.out.strip() == "11"  # nothing came: the timeout's EAGAIN
 
 
@@ -290,9 +292,13 @@ def test_a_killed_service_is_seen_at_once(pair: tuple[MicroHost, MicroHost]) -> 
 
 def test_a_service_that_ignores_sigterm_is_killed_with_what_it_started(new_sandbox) -> None:  # type: ignore[no-untyped-def]
     """At the deadline the whole family goes, children born in the meantime included."""
-    code = "import signal, subprocess, time; signal.signal(15, lambda *_: subprocess.Popen(['sleep', '98'])); print(1)\nwhile True: time.sleep(1)"
+    code = "import signal, subprocess, time; signal.signal(15, lambda *_: subprocess.Popen(['sleep', '98'])); print(1, flush=True)\nwhile True: time.sleep(1)"
     sandbox = new_sandbox("stubborn")
-    a = sandbox.add("a", disk_bytes=1 << 20, services=[ServiceSpec("stubborn", python(code), {"PATH": os.environ["PATH"]}, str(sandbox.inside("a") / "log"))])
+    a = sandbox.add(
+        "a",
+        disk_bytes=1 << 20,
+        services=[ServiceSpec("stubborn", python(code), {"PATH": os.environ["PATH"]}, str(sandbox.inside("a") / "log"))],
+    )
     wait_for(lambda: "1" in (a.disk / "log").read_text(), timeout_s=10, what="the service to run", interval_s=0.01)
     a.stop_service("stubborn", timeout_s=0.5)
     assert a.services() == {"stubborn": False}
@@ -332,7 +338,9 @@ def test_very_many_processes_are_an_error_and_not_the_end(pair: tuple[MicroHost,
     """An answer that fits no datagram says so; the sandbox lives on."""
     a, _ = pair
     long = "x" * 2000
-    many = python("import subprocess, sys, time; [subprocess.Popen(['sleep', '99'] + ['0' * 2000]) for _ in range(150)]; time.sleep(99)", long)
+    many = python(
+        "import subprocess, sys, time; [subprocess.Popen(['sleep', '99'] + ['0' * 2000]) for _ in range(150)]; time.sleep(99)", long
+    )
     program = a.spawn(many, env={"PATH": os.environ["PATH"]})
     try:
         wait_for(lambda: _too_many(a), timeout_s=20, what="more processes than a datagram holds")

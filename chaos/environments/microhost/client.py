@@ -61,10 +61,14 @@ class Spawned:
         text = os.read(self._status, 32)
         self._code = int(text) if text else -int(signal.SIGKILL)  # no status: it went down with its host
         os.close(self._status)
+        self.close_stdin()
+        return self._code
+
+    def close_stdin(self) -> None:
+        """Let its standard input end (with ``keep_stdin``); idempotent."""
         if self._stdin is not None:
             os.close(self._stdin)
             self._stdin = None
-        return self._code
 
     def _signal(self, number: int) -> None:
         if self.poll() is None and self._started:

@@ -179,7 +179,10 @@ class Host:
         if status is None:
             os.waitpid(go_between, 0)
         if len(report) != 5 or report[:1] != b"P":
-            raise EnvironmentFailed(f"could not start {argv[0]}", where=self.name, observed=_trouble(report) or "the fork failed")
+            pid, trouble = _failure(report)
+            if status is None and pid:
+                os.waitpid(pid, 0)  # nobody else would, and a host does not end before all its processes are collected
+            raise EnvironmentFailed(f"could not start {argv[0]}", where=self.name, observed=trouble or "the fork failed")
         return int(struct.unpack("i", report[1:])[0])
 
     def processes(self) -> list[Process]:
@@ -385,10 +388,15 @@ def _process(pid: int) -> Process:
     return Process(pid, int(fields[1]), int(fields[19]), name, argv, fields[0].decode())
 
 
-def _trouble(report: bytes) -> str:
-    """What the failing side wrote after its ``E``; the other's ``P`` and pid stand before or behind it."""
-    text = report[6:] if report[:1] == b"P" else report[1:-5] if report[-5:-4] == b"P" else report[1:]
-    return text.decode(errors="replace")
+def _failure(report: bytes) -> tuple[int, str]:
+    """The pid of a program that could not be executed (0: not even forked) and why: ``P`` and pid before or behind ``E`` and text."""
+    if report[:1] == b"P":
+        pid, text = report[1:5], report[6:]
+    elif report[-5:-4] == b"P":
+        pid, text = report[-4:], report[1:-5]
+    else:
+        pid, text = struct.pack("i", 0), report[1:]
+    return int(struct.unpack("i", pid)[0]), text.decode(errors="replace")
 
 
 def _checksum(data: bytes) -> int:

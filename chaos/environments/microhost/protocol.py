@@ -8,6 +8,7 @@ answered at once: whatever takes time runs in a child of the supervisor.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import TypeAlias
 
@@ -160,6 +161,8 @@ def send_request(channel: socket.socket, asked: Asked, fds: tuple[int, ...] = ()
 def receive_request(channel: socket.socket) -> tuple[Asked | None, list[int]]:
     """None where the other side is gone."""
     data, fds, _, _ = socket.recv_fds(channel, MAX_MESSAGE, MAX_FDS)
+    for fd in fds:
+        os.set_inheritable(fd, False)  # they arrive inheritable, whatever they were where they came from
     return (_requests.decode(data) if data else None), fds
 
 
