@@ -66,7 +66,7 @@ def test_power_loss_without_a_witness(drill, postgres):
         writes.wait_recovered()
 
 
-@pytest.mark.drill("network-partition", rto="3s", rpo=0, expect="FAIL", because="rto", environments=["embedded"])
+@pytest.mark.drill(rto="3s", rpo=0, expect="FAIL", because="rto", environments=["embedded"])
 def test_writes_wait_longer_than_a_client_may(drill, postgres):
     """Synchronous writes that wait for a replica five seconds long break a budget of three."""
     drill.workload(postgres.appends(rate=200))

@@ -13,7 +13,7 @@ from microhost_services import called, knocks, listener, python, wait_listening,
 
 from chaos.core.clock import now_ns, seconds, wait_for
 from chaos.core.errors import DeadlineExceeded, EnvironmentFailed
-from chaos.environments.base import Exec, Freeze, Node, PacketFilter, Power, Process, Processes, ProbeLine, Services, require
+from chaos.environments.base import Exec, Freeze, Node, PacketFilter, Power, ProbeLine, Process, Processes, Services, require
 from chaos.environments.microhost import client
 from chaos.environments.microhost import protocol as p
 from chaos.environments.microhost.client import MicroHost, mount_point

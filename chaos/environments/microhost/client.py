@@ -325,7 +325,7 @@ class MicroHost:
         return self.look().powered
 
     def reachable(self) -> bool:
-        return any(peer.passes(self) for peer in self.sandbox.hosts.values() if peer is not self)
+        return any(peer.passes(self) for name, peer in self.sandbox.hosts.items() if name != self._name)
 
     # Freeze
     def freeze(self) -> None:

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -460,14 +461,12 @@ def _go_between(
     *,
     privileged: bool,
 ) -> None:
-    """Child of the supervisor: enters the host, forks the program, waits for it where somebody wants to know. Never returns."""
+    """Child of the supervisor: enters the host, starts the program, waits for it where somebody wants to know. Never returns."""
     try:
         for name in NAMESPACES:
             kernel.setns(fds[name], name)
-        program = os.fork()
-        if program == 0:
-            _execute(argv, env, cwd, stdio, report, privileged=privileged)
-        os.write(report, b"P" + struct.pack("i", program))
+        program = _execute(argv, env, cwd, stdio, privileged=privileged)
+        os.write(report, b"P" + struct.pack("i", program.pid))
         if status is None:
             os._exit(0)
         os.set_inheritable(status, False)
@@ -475,8 +474,7 @@ def _go_between(
         os.closerange(4, 4096)
         for fd in (0, 1, 2):
             os.close(fd)
-        code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
-        os.write(3, str(code).encode())
+        os.write(3, str(program.wait()).encode())
     except BaseException as err:  # noqa: BLE001  (the last frame of a forked child: report, then _exit)
         with contextlib.suppress(OSError):
             os.write(report, b"E" + repr(err).encode())
@@ -484,20 +482,14 @@ def _go_between(
 
 
 def _execute(
-    argv: tuple[str, ...], env: Mapping[str, str], cwd: str, stdio: tuple[int, int, int], report: int, *, privileged: bool
-) -> None:
-    try:
-        if privileged:
-            kernel.keep_capabilities_over_exec(kernel.CAP_NET_ADMIN, kernel.CAP_NET_RAW, kernel.CAP_SYS_ADMIN)
-        os.setsid()
-        os.chdir(cwd)
-        for target, fd in enumerate(stdio):
-            os.dup2(fd, target, inheritable=True)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:  # an ignored signal stays ignored over exec
-            with contextlib.suppress(OSError):  # the C library keeps two for itself
-                signal.signal(number, signal.SIG_DFL)
-        os.execvpe(argv[0], list(argv), dict(env))
-    except BaseException as err:  # noqa: BLE001  (the last frame of a forked child: report, then _exit)
-        os.write(report, f"E{err}".encode())
-    os._exit(127)
+    argv: tuple[str, ...], env: Mapping[str, str], cwd: str, stdio: tuple[int, int, int], *, privileged: bool
+) -> subprocess.Popen[bytes]:
+    """By vfork, as Popen does it: copying a process that has pyroute2 loaded takes longer than many a program runs."""
+    if privileged:
+        kernel.keep_capabilities_over_exec(kernel.CAP_NET_ADMIN, kernel.CAP_NET_RAW, kernel.CAP_SYS_ADMIN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:  # an ignored signal stays ignored over exec
+        with contextlib.suppress(OSError):  # the C library keeps two for itself
+            signal.signal(number, signal.SIG_DFL)
+    stdin, stdout, stderr = stdio
+    return subprocess.Popen(argv, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True, close_fds=False)
