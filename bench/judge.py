@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,12 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 if not __package__:  # run as a file
     sys.path.insert(0, str(ROOT))
 
-from bench.row import Row, exit_code, table  # noqa: E402
+from bench.row import Row, command, finish  # noqa: E402
 
 RATE_HZ = 2000
 MUST_S, MUST_MB = 3.0, 500
 ORIGIN_NS = 10**15
 SIZES = (1_000_000, 5_000_000)
+QUICK_SIZES = (1_000_000, 2_000_000)
 LINEARITY = 1.5  # sorting and caches; quadratic would be 5
 
 
@@ -74,12 +76,12 @@ def judge_file(path: Path, operations: int) -> Cost:
     return Cost(operations, took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, judgement.verdict.value)
 
 
-def measure(operations: int, directory: Path) -> Cost:
-    """Write a history, judge it in a fresh process, remove it. Fastest of three: the machine may be busy."""
+def measure(operations: int, directory: Path, times: int) -> Cost:
+    """Write a history, judge it in a fresh process, remove it. Fastest of ``times``: the machine may be busy."""
     path = directory / f"{operations}.jsonl"
     write_history(path, operations)
     costs = []
-    for _ in range(3):
+    for _ in range(times):
         argv = [sys.executable, str(Path(__file__).resolve()), "--one", str(path), str(operations)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
@@ -91,10 +93,10 @@ def measure(operations: int, directory: Path) -> Cost:
     return min(costs, key=lambda cost: cost.seconds)
 
 
-def rows() -> list[Row]:
+def rows(sizes: tuple[int, int], times: int) -> list[Row]:
     """The figures."""
     with tempfile.TemporaryDirectory() as directory:
-        small, large = (measure(size, Path(directory)) for size in SIZES)
+        small, large = (measure(size, Path(directory), times) for size in sizes)
     growth = (large.seconds / large.operations) / (small.seconds / small.operations)
     return [
         Row(
@@ -112,15 +114,14 @@ def rows() -> list[Row]:
     ]
 
 
-def main() -> int:
+def main(argv: Sequence[str]) -> int:
     """Print the table; 1 where a figure is not reached."""
-    figures = rows()
-    print(table(figures))
-    return exit_code(figures)
+    options = command("judge", __doc__).parse_args(argv)
+    return finish(rows(QUICK_SIZES, 1) if options.quick else rows(SIZES, 3), options)
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 4 and sys.argv[1] == "--one":
         print(json.dumps(asdict(judge_file(Path(sys.argv[2]), int(sys.argv[3])))))
     else:
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:]))

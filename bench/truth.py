@@ -7,7 +7,6 @@ merged with another counts as wrong. Lengths are spread evenly on a logarithmic 
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import subprocess
@@ -22,7 +21,7 @@ import msgspec
 import numpy
 
 from bench.outage_server import OutagePlan, Truth, server_argv
-from bench.row import Row, exit_code, table
+from bench.row import Row, command, finish
 from chaos.core.clock import NS, now_ns
 from chaos.measure.history import read_history
 from chaos.measure.outage import Mark, Rules, measure_rto
@@ -34,6 +33,7 @@ from chaos.measure.workload import WorkloadSpec
 RATE_HZ, TIMEOUT_S, WINDOW_S = 200.0, 0.2, 0.5
 SHORTEST_S, LONGEST_S = 0.05, 5.0
 _CLIENT = Path(__file__).resolve().parent / "line_client.py"
+_SAYS = {"refuse": "refuses", "hang": "never answers"}
 
 
 class Compared(NamedTuple):
@@ -148,33 +148,38 @@ def rows(mode: str, results: Sequence[Compared]) -> list[Row]:
     width_ms = float(numpy.median([one.width_s for one in results])) * 1e3
     bound_ms = 25.0 + (2e3 * TIMEOUT_S if mode == "hang" else 0.0)
     formula = f"25 ms + 2τ = {bound_ms:g} ms" if mode == "hang" else "25 ms"
-    what = f"truth, {mode}: {len(results)} outages of {min(one.truth_s for one in results):.2f}–{max(one.truth_s for one in results):.1f} s"
+    lengths_s = [one.truth_s for one in results]
+    what = f"{len(results)} outages of {min(lengths_s):.2f}–{max(lengths_s):.1f} s, server {_SAYS[mode]}: truth in the interval"
     share = contained / len(results)
     return [
-        Row(what, "in the interval ≥ 99 %", f"{contained} ({share:.1%})", share >= 0.99),
-        Row(f"truth, {mode}: median width", f"≤ {formula}", f"{width_ms:.1f} ms", width_ms <= bound_ms),
+        Row(what, "≥ 99 %", f"{share:.1%} ({contained} of {len(results)})", share >= 0.99),
+        Row(
+            f"median width of the interval, {RATE_HZ:g} op/s, τ = {TIMEOUT_S:g} s",
+            f"≤ {formula}",
+            f"{width_ms:.1f} ms",
+            width_ms <= bound_ms,
+        ),
     ]
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the table; 1 where a figure was not reached."""
-    parser = argparse.ArgumentParser(prog="python -m bench.truth", description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=200, help="outages of each kind")
+    parser = command("truth", __doc__)
+    parser.add_argument("--count", type=int, help="outages of each kind (default 200; quick: 20)")
     parser.add_argument("--parallel", type=int, default=4, help="servers and workloads at a time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--mode", choices=["refuse", "hang"], action="append", help="default: both")
     options = parser.parse_args(argv)
+    count = options.count or (20 if options.quick else 200)
     figures = []
     for mode in options.mode or ["refuse", "hang"]:
         with tempfile.TemporaryDirectory(prefix="gameday-truth-") as directory:
-            results = run(mode, options.count, options.parallel, options.seed, Path(directory))
+            results = run(mode, count, options.parallel, options.seed, Path(directory))
         figures += rows(mode, results)
         for one in results:
             if not one.contained:
                 print(f"{mode}: truth {one.truth_s * 1e3:.3f} ms, reported {one.reported}", file=sys.stderr)
-    print(f"{RATE_HZ:g} op/s, τ = {TIMEOUT_S:g} s, W = {WINDOW_S:g} s, seed {options.seed}\n")
-    print(table(figures))
-    return exit_code(figures)
+    return finish(figures, options)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,13 @@ class SystemPool:
 
     def __init__(self) -> None:
         self._systems: dict[Hashable, Pooled] = {}
+        self._families: dict[Hashable, Hashable] = {}
         self.replaced: list[str] = []
 
-    def acquire(self, key: Hashable, make: Callable[[], S]) -> S:
+    def acquire(self, key: Hashable, make: Callable[[], S], *, family: Hashable = None) -> S:
         """The system under ``key``, healthy; made anew where there is none or where it does not get well within 20 s.
+
+        Of a ``family`` only one is kept: an idle cluster beside the one under drill costs what the drill is measured with.
 
         Raises:
             Whatever ``make`` raises.
@@ -40,12 +43,16 @@ class SystemPool:
             except GamedayError as err:
                 self.replaced.append(f"{key}: {err}")
                 self.discard(key)
+        if family is not None:
+            for other in [k for k, f in self._families.items() if f == family]:
+                self.discard(other)
         system = make()
-        self._systems[key] = system
+        self._systems[key], self._families[key] = system, family
         return system
 
     def discard(self, key: Hashable) -> None:
         """Close and forget; a no-op where there is none."""
+        self._families.pop(key, None)
         system = self._systems.pop(key, None)
         if system is not None:
             system.close()

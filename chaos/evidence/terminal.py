@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console, Group, RenderableType
@@ -98,7 +99,9 @@ def plain_summary(summaries: Sequence[Summary], *, columns: int = SCREEN_COLUMNS
 def plain(renderable: RenderableType, *, columns: int = SCREEN_COLUMNS) -> str:
     """Any renderable as text; no line ends in blanks."""
     out = io.StringIO()
-    Console(file=out, width=columns, color_system=None, force_terminal=False, legacy_windows=False, emoji=False).print(renderable)
+    Console(file=out, width=columns, color_system=None, force_terminal=False, legacy_windows=False, emoji=False).print(
+        renderable, crop=False
+    )
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
@@ -113,8 +116,15 @@ def _block(summary: Summary) -> RenderableType:
     body += _list("fault ", _texts(summary["faults"]), FAULTS_SHOWN)
     body += _list("also  ", _texts(summary["findings"]), FINDINGS_SHOWN)
     body += _list("note  ", _texts(summary["caveats"]), 2)
-    body.append(_labelled("report", Text(str(summary["html"]), overflow="fold")))
-    return Group(Rule(style="dim"), *parts, Padding(Group(*body), (0, 0, 0, 2)))
+    # A path that was broken over lines could not be clicked or copied.
+    where = Text.assemble(("  report  ", "dim"), _near(str(summary["html"])), no_wrap=True, overflow="ignore")
+    return Group(Rule(style="dim"), *parts, Padding(Group(*body), (0, 0, 0, 2)), where)
+
+
+def _near(path: str) -> str:
+    """Relative to where the person stands, if it lies below."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _figures(figures: Sequence[Mapping[str, Plain]]) -> Table:

@@ -43,7 +43,7 @@ def show(terminal: pytest.TerminalReporter, found: Sequence[Summary], options: G
 
         console = Console(width=columns, force_terminal=True, legacy_windows=False)
         with console.capture() as text:
-            console.print(render_summary(found))
+            console.print(render_summary(found), crop=False)
         terminal.write(text.get())
     else:
         terminal.write(plain_summary(found, columns=columns))

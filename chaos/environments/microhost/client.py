@@ -352,7 +352,7 @@ class MicroHost:
         self.sandbox.ask(p.StartService(self._name, name))
 
     def stop_service(self, name: str, *, timeout_s: float = 30.0) -> None:
-        """SIGTERM to the service's first process; SIGKILL to it and all its descendants at the deadline."""
+        """SIGTERM to the service's first process; SIGKILL to it at the deadline, and to whatever is left of its descendants then."""
         first = self.look().services.get(name, 0)
         family = descendants(self.processes(), first)
         if not first or not family:
@@ -361,9 +361,10 @@ class MicroHost:
         try:
             wait_for(lambda: not self.services()[name], timeout_s=timeout_s, what=f"{name} to stop", interval_s=0.01)
         except DeadlineExceeded:
-            for process in {*family, *descendants(self.processes(), first)}:
-                self.signal(process, signal.SIGKILL)
-            wait_for(lambda: not self.services()[name], timeout_s=REPLY_WITHIN_S, what=f"{name} to be killed", interval_s=0.01)
+            family = [*family, *descendants(self.processes(), first)]
+        for process in family:
+            self.signal(process, signal.SIGKILL)
+        wait_for(lambda: not self.services()[name], timeout_s=REPLY_WITHIN_S, what=f"{name} to be killed", interval_s=0.01)
 
     # PacketFilter
     def drop(self, tag: str, rules: Sequence[DropRule]) -> None:

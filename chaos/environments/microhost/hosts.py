@@ -477,7 +477,7 @@ def _go_between(
         os.write(3, str(program.wait()).encode())
     except BaseException as err:  # noqa: BLE001  (the last frame of a forked child: report, then _exit)
         with contextlib.suppress(OSError):
-            os.write(report, b"E" + repr(err).encode())
+            os.write(report, f"E{str(err) or repr(err)}".encode())
     os._exit(0)
 
 
