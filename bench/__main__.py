@@ -31,6 +31,7 @@ BENCHES = {
     "plugin_cost": "pytest --collect-only on 1 000 empty tests, with the plugin and without",
 }
 DEADLINE_S = 1800.0
+Facts = Sequence[tuple[str, str]]
 BUSY = 0.15
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -57,7 +58,7 @@ def measure(name: str, *, quick: bool) -> Measured:
         argv = [sys.executable, "-m", f"bench.{name}", f"--rows={handed}", *(["--quick"] if quick else [])]
         try:
             done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-            trouble = (done.stderr.strip() or f"exit code {done.returncode}")[-300:]
+            trouble = " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"
         except subprocess.TimeoutExpired:
             trouble = f"no end within {DEADLINE_S:g} s"
         rows = read_rows(handed) if handed.exists() else [Row(f"bench.{name} broke", "", trouble, False)]
@@ -81,12 +82,11 @@ def measure_all(names: Sequence[str], out: Console, *, quick: bool) -> list[Meas
     return measured
 
 
-def show(measured: Sequence[Measured], out: Console, *, quick: bool) -> None:
+def show(measured: Sequence[Measured], facts: Facts, out: Console, *, quick: bool) -> None:
     """The table, with what it was measured on."""
     out.print()
-    for name, value in machine.facts():
+    for name, value in facts:
         out.print(f"[bold]{name:11}[/]{plain(value)}")
-    out.print(f"[bold]{'load':11}[/]{machine.load():.2f} after the last")
     out.print()
     table = new_table()
     for one in measured:
@@ -101,9 +101,9 @@ def show(measured: Sequence[Measured], out: Console, *, quick: bool) -> None:
         out.print(f"the machine was busy with something else before {', '.join(busy)}: measure again when it is quiet")
 
 
-def markdown(measured: Sequence[Measured]) -> str:
+def markdown(measured: Sequence[Measured], facts: Facts) -> str:
     """The same for a document: facts as a list, figures as a table with the command of each."""
-    lines = [f"- {name}: {value}" for name, value in [("measured", time.strftime("%Y-%m-%d", time.gmtime())), *machine.facts()]]
+    lines = [f"- {name}: {value}" for name, value in facts]
     lines += ["", "| what | must reach | measured | | command |", "|---|---|---|---|---|"]
     mark = {True: "yes", False: "**no**", None: ""}
     for one in measured:
@@ -151,11 +151,12 @@ def main(argv: Sequence[str]) -> int:
     out = console()
     names = options.names or list(BENCHES)
     measured = measure_all(names, out, quick=options.quick)
-    show(measured, out, quick=options.quick)
+    facts = machine.facts()
+    show(measured, facts, out, quick=options.quick)
     if len(measured) < len(names):
         return 130
     if options.update:
-        update(options.update, markdown(measured))
+        update(options.update, markdown(measured, facts))
     return exit_code(row for one in measured for row in one.rows)
 
 

@@ -35,10 +35,15 @@ class Rto(msgspec.Struct, frozen=True):
     client: Interval | None
 
 
+class Finding(msgspec.Struct, frozen=True):
+    text: str
+
+
 class Report(msgspec.Struct, frozen=True):
     """What is read of ``report.json``."""
 
     verdict: str
+    findings: tuple[Finding, ...]
     duration_s: float
     rto: Rto
 
@@ -58,11 +63,12 @@ def run(directory: Path) -> Run:
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=environment)
     wall_s = time.monotonic() - begin
     reports = sorted(directory.glob("runs/*/*/report.json"))
-    if done.returncode or len(reports) != 1:
-        raise SystemExit(
-            f"the drill did not pass (exit {done.returncode}, {len(reports)} reports): {done.stdout[-1500:]}{done.stderr[-500:]}"
-        )
-    return Run(wall_s, msgspec.json.decode(reports[0].read_bytes(), type=Report))
+    if len(reports) != 1:
+        raise SystemExit(f"expected one report, observed {len(reports)}; pytest ended with {done.returncode}: {done.stdout[-300:]}")
+    report = msgspec.json.decode(reports[0].read_bytes(), type=Report)
+    if done.returncode:
+        raise SystemExit(f"the drill came out {report.verdict}: {' '.join(finding.text for finding in report.findings)}")
+    return Run(wall_s, report)
 
 
 def rows(rounds: int) -> list[Row]:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -119,10 +119,10 @@ def kills(rounds: int, directory: Path) -> tuple[list[Cycle], list[float]]:
         environment.close()
 
 
-def bare_kill_ms(container: object, node: DockerNode) -> float:
+def bare_kill_ms(container: Any, node: DockerNode) -> float:
     """``container.kill()`` as the SDK does it; then the container is started again and used once, so that the next begins alike."""
     begin = time.monotonic()
-    container.kill()  # type: ignore[attr-defined]  (the SDK is untyped)
+    container.kill()
     took_ms = (time.monotonic() - begin) * 1e3
     node.power_on()
     node.state()

@@ -10,8 +10,10 @@ from pathlib import Path
 import psutil
 
 from bench.row import ROOT
+from chaos.core.clock import utc_label, utc_now
+from chaos.core.errors import GamedayError
 from chaos.engine.facts import git_facts, version_facts
-from chaos.environments.docker import Docker
+from chaos.environments.docker.engine import calling, connect
 from fixtures.postgres_binaries import all_binaries
 
 LOOK_S = 1.0
@@ -27,9 +29,10 @@ def facts() -> list[tuple[str, str]]:
         ("machine", f"{os.cpu_count()} cores {_processor()}, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}"),
         ("system", platform.freedesktop_os_release().get("PRETTY_NAME", "?")),
         ("PostgreSQL", ", ".join(f"{found.version} ({found.source})" for found in all_binaries()) or "none"),
-        ("Docker", next((f"{line.seen}" for line in Docker().doctor() if line.what == "engine"), "none")),
+        ("Docker", _docker()),
         ("Python", f"{versions['python']}, pytest {versions.get('pytest', '?')}"),
         ("commit", commit),
+        ("measured", f"{utc_label(utc_now())[:10]}, load {os.getloadavg()[0]:.1f} at the end"),
     ]
 
 
@@ -43,13 +46,20 @@ def busy_share(seconds: float = LOOK_S) -> float:
     return max(0.0, 1.0 - idle / total) if total else 0.0
 
 
-def load() -> float:
-    """The load average of the last minute."""
-    return os.getloadavg()[0]
-
-
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return f"({line.partition(':')[2].strip()})"
     return f"({platform.machine()})"
+
+
+def _docker() -> str:
+    try:
+        client = connect(5.0)
+    except GamedayError:
+        return "none"
+    try:
+        with calling("say its version"):
+            return str(client.version()["Version"])
+    finally:
+        client.close()

@@ -75,7 +75,7 @@ def test_writes_wait_longer_than_a_client_may(drill, postgres):
 
 
 @ASYNCHRONOUS
-@pytest.mark.drill("network-partition", rto="20s", rpo=0, expect="FAIL", because="rpo", environments=["docker"])
+@pytest.mark.drill("network-partition", rto="20s", rto_from="fault", rpo=0, expect="FAIL", because="rpo", environments=["docker"])
 def test_asynchronous_primary_cut_off_from_its_peers(drill, postgres):
     """Asynchronously, an old primary that clients still reach acknowledges writes which are gone when it rejoins."""
     writes = drill.workload(postgres.appends(rate=200))

@@ -1,8 +1,9 @@
 """A system that is known to be bad, to show that the meter can tell: Patroni 3.0.2 with etcd3, in synchronous mode.
 
-Its primary, paused for longer than ttl and resumed, takes the leader key back by an unconditional PUT, and what the other side acknowledged
-meanwhile is gone (mended upstream by pull request 2689; 3.1.2 compares and swaps). It does not happen every time, so the first drill is repeated
-until it does. A client that follows the failover does not see all of it: a sticky one stays on the old primary, and its acknowledgements count.
+Its primary, paused for longer than ttl and resumed, takes the leader key back by an unconditional PUT, and what the other side
+acknowledged meanwhile is gone (mended upstream by pull request 2689; 3.1.2 compares and swaps). It does not happen every time, so the
+first drill is repeated until it does. A sticky client that stays on the old primary runs beside the one that follows the failover: what
+it is told counts as well.
 """
 
 import pytest

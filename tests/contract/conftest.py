@@ -17,6 +17,19 @@ from chaos.environments.base import Freeze, PacketFilter, Power, Services
 from chaos.faults.base import Fault
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All examples of a fault run where nodes cost nothing, the first of each everywhere."""
+    items[:] = [item for item in items if not _one_example_too_many(item)]
+
+
+def _one_example_too_many(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    if "fault" not in parameters or parameters.get("standing") == "embedded":
+        return False
+    kind, example = parameters["fault"]
+    return example != next(iter(EXAMPLES[kind]))
+
+
 @pytest.fixture(scope="session", params=list(PLACES))
 def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The nodes of one environment, for the whole session."""
@@ -51,9 +64,10 @@ def place(standing: Place) -> Iterator[Place]:
     wait_for(lambda: standing.states() == before, timeout_s=20, what="the nodes to be as they were", interval_s=0.1)
 
 
-@pytest.fixture(
-    params=[(kind, example) for kind, examples in EXAMPLES.items() for example in examples], ids=lambda p: "-".join(filter(None, p))
-)
+_ALL = [(kind, example) for kind, examples in EXAMPLES.items() for example in examples]
+
+
+@pytest.fixture(params=_ALL, ids=lambda pair: "-".join(filter(None, pair)))
 def fault(request: pytest.FixtureRequest, place: Place) -> Fault:
     """An example of a registered fault on the nodes of this environment."""
     kind, example = request.param

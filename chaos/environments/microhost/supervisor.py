@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 INNER_UID = 1000
 LOOK_AROUND_MS = 200
-PRIORITY = -10
 
 
 def main(argv: list[str]) -> int:
@@ -37,8 +36,6 @@ def main(argv: list[str]) -> int:
     channel.set_inheritable(False)  # it came by inheritance; no program on a micro-host may have it
     root, parent = Path(argv[1]), os.getppid()
     step = "start"
-    with contextlib.suppress(PermissionError):  # inherited by workloads; services are made nicer again (hosts.SERVICE_NICE)
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     try:
         step = "unshare (user, mnt, net, pid, ipc, uts)"
         uid, gid = os.geteuid(), os.getegid()

@@ -1,0 +1,129 @@
+"""SIGKILL at any moment of a real drill, of whichever process: nothing stays on the machine, and what was recorded can be read."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+from crash_host import Host, Run, descendants, kill_at, residue, running, supervisors
+
+from chaos.core.clock import wait_for
+from chaos.engine.journal import open_faults, read_journal
+from chaos.measure.history import Outcome
+from chaos.measure.reader import read
+
+MOMENTS = 20
+FIRST_S, LAST_S = 0.3, 14.0
+
+
+def moments(seed: int) -> list[float]:
+    """One random moment in each of as many equal parts of a drill's life."""
+    chance, width_s = random.Random(seed), (LAST_S - FIRST_S) / MOMENTS
+    return [FIRST_S + (part + chance.random()) * width_s for part in range(MOMENTS)]
+
+
+class Killed(NamedTuple):
+    """One drill, killed: when, how far it had come, how many acknowledged operations it had recorded, and what is wrong afterwards."""
+
+    moment_s: float
+    phase: str
+    acknowledged: int
+    wrong: list[str]
+
+
+def killed_once(directory: Path, moment_s: float, before: Host) -> Killed:
+    """Start a drill and kill it."""
+    directory.mkdir()
+    with running(directory) as run:
+        killed = kill_at(run, moment_s, time.monotonic())
+        wrong = residue(run, before)
+        for journal in run.drill_dir.glob("journal/*.jsonl"):
+            open_faults(read_journal(journal)[0])
+        history = run.history()
+        if history is None or not run.flushed:
+            return Killed(moment_s, "before the drill" if killed else "ended", 0, wrong)
+        if not history.read_bytes().startswith(run.flushed):
+            wrong.append("history: what was flushed before the kill is not there")
+        seen = read(history)
+        phases = [str(event.data["name"]) for event in seen.events if event.type == "phase"]
+        acknowledged = int((seen.columns.outcome == Outcome.OK).sum())
+        if acknowledged < run.flushed.count(b'["o"') - int((seen.columns.outcome != Outcome.OK).sum()):
+            wrong.append("history: acknowledged operations cannot be read")
+        return Killed(moment_s, (phases or ["before the control window"])[-1] if killed else "ended", acknowledged, wrong)
+
+
+def test_sigkill_of_pytest_at_random_moments_leaves_nothing(tmp_path: Path) -> None:
+    """Twenty drills, each killed at another moment of its life, two at a time: no process, interface, mount, memory, file or rule is left,
+    and what their workloads had recorded until then can be read."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    before = Host.now()
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(killed_once, tmp_path / str(number), moment, before) for number, moment in enumerate(moments(seed))]
+        results = [job.result() for job in jobs]
+    for one in results:
+        print(f"{one.moment_s:6.2f} s  {one.phase}  {one.acknowledged} acknowledged  {one.wrong or 'nothing left'}")
+    assert [one for one in results if one.wrong] == []
+    assert len({one.phase for one in results}) >= 4 and max(one.acknowledged for one in results) > 100
+
+
+@pytest.mark.parametrize(
+    ("victim", "moment_s"), [("stub", 3.0), ("sandbox", 3.0), ("stub", 8.0), ("sandbox", 8.0), ("stub", 10.0), ("sandbox", 10.0)]
+)
+def test_sigkill_of_the_supervisor_leaves_nothing(tmp_path: Path, victim: str, moment_s: float) -> None:
+    """Whichever half of the supervisor dies, everything on its micro-hosts is gone within seconds, and pytest ends with a failure."""
+    before = Host.now()
+    with running(tmp_path) as run:
+        began = time.monotonic()
+        pair = wait_for(
+            lambda: next(iter(supervisors(run)), None) if run.history() else None, timeout_s=20, what="a sandbox", interval_s=0.05
+        )
+        wait_for(lambda: time.monotonic() - began > moment_s, timeout_s=moment_s + 1, what="the moment", interval_s=0.02)
+        run.watch()
+        os.kill(pair[0 if victim == "stub" else 1], signal.SIGKILL)
+        wait_for(lambda: not in_sandbox(run), timeout_s=5, what="the micro-hosts to be gone", interval_s=0.05)
+        code = run.process.wait(60)
+        assert code == 1, run.log()[-2000:]
+        assert residue(run, before) == []
+        print(f"{victim} at {moment_s} s: pytest ended {time.monotonic() - began:.1f} s after its start")
+
+
+def in_sandbox(run: Run) -> list[str]:
+    """What still runs in its user namespaces."""
+    return [text for text in run.remnants() if not text.startswith(f"{run.process.pid} ")]
+
+
+@pytest.mark.parametrize("moment_s", [4.0, 9.0])
+def test_sigkill_of_an_xdist_worker_leaves_nothing_of_it(tmp_path: Path, moment_s: float) -> None:
+    """The worker's own systems are gone within seconds, while the controller and the other worker go on; after the controller's
+    SIGKILL nothing is left at all."""
+    pytest.importorskip("xdist")
+    before = Host.now()
+    with running(tmp_path, "-n2", "--drill-repeat=2") as run:
+        began = time.monotonic()
+        wait_for(lambda: len(supervisors(run)) == 2, timeout_s=30, what="two sandboxes", interval_s=0.05)
+        wait_for(lambda: time.monotonic() - began > moment_s, timeout_s=moment_s + 1, what="the moment", interval_s=0.02)
+        run.watch()
+        stub, _ = supervisors(run)[0]
+        worker = psutil.Process(stub).parent()
+        assert worker is not None and worker.pid != run.process.pid
+        theirs = {process.pid for process in descendants(worker.pid)}
+        worker.kill()
+        wait_for(
+            lambda: not any(psutil.pid_exists(pid) for pid in theirs),
+            timeout_s=5,
+            what="the worker's processes to be gone",
+            interval_s=0.05,
+        )
+        assert run.process.poll() is None
+        run.watch()
+        run.process.kill()
+        run.process.wait(10)
+        assert residue(run, before) == []
