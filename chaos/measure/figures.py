@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +22,25 @@ def percentile_s(values_ns: Int64, percent: float) -> float | None:
     return float(np.percentile(values_ns, percent)) / NS if len(values_ns) else None
 
 
+def _drained(stream: Stream, late: Bools, found: Outages | None) -> Outages | None:
+    """``found`` with each outage lasting until its backlog is gone: what waited for a connection through the outage is sent right after
+    it, hence late by the outage's doing and not the generator's. That takes τ at most, as long as hung operations hold connections;
+    whatever is late after that counts."""
+    if found is None:
+        return None
+    due, on_time = stream.s, np.sort(stream.s[~late])
+    spans = []
+    for span in found.spans:
+        if span.h_r is not None and len(due):
+            next_on_time = np.searchsorted(on_time, span.h_r, "right")
+            limit_ns = span.h_r + round(stream.info.timeout_s * NS)
+            end_ns = int(on_time[next_on_time]) - 1 if next_on_time < len(on_time) else limit_ns
+            spans.append(replace(span, h_r=min(max(end_ns, span.h_r), limit_ns)))
+        else:
+            spans.append(span)
+    return replace(found, spans=tuple(spans))
+
+
 def _outside(found: Outages | None, moments_ns: Int64) -> Bools:
     """Which moments lie outside every outage (from g sent to h settled; to the end where it never recovered)."""
     if found is None or not found.spans:
@@ -37,9 +57,10 @@ def _outside(found: Outages | None, moments_ns: Int64) -> Bools:
 def lateness(stream: Stream, found: Outages | None) -> tuple[float, float]:
     """Dispatch lag p99 (seconds) of what was sent outside outages, and the share of operations due there that were sent later than
     ``s + max(Δ, 10 ms)`` or not at all (unsent, missing)."""
-    outside = _outside(found, stream.s)
     lag = stream.t - stream.s
     late = (lag > max(interval_ns(stream.info), LATE_FLOOR_NS)) | stream.unsent
+    found = _drained(stream, late, found)
+    outside = _outside(found, stream.s)
     absent = int(_outside(found, stream.missing_s).sum())
     due = int(outside.sum()) + absent
     sent = lag[outside & ~stream.unsent]

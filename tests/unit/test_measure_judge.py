@@ -289,6 +289,18 @@ def test_lateness_within_the_outage_does_not_count() -> None:
     assert simple(ops, Budget(rto_s=3)).verdict is Verdict.PASS
 
 
+def test_the_backlog_of_an_outage_is_not_starvation_but_what_stays_late_is() -> None:
+    """Operations that are sent late for at most the timeout after the recovery belong to the outage, later ones starve the drill."""
+
+    def late_after(seconds: float) -> Verdict:
+        behind = range(711, 711 + int(seconds * 100))
+        ops = [Operation(0, o.k, o.s, o.t + 90 * MS, o.r + 90 * MS, o.outcome, 0, o.id) if o.k in behind else o for o in appends((5.1, 7.1))]
+        return simple(ops, Budget(rto_s=3)).verdict
+
+    assert late_after(0.4) is Verdict.PASS
+    assert late_after(1.2) is Verdict.INVALID
+
+
 def test_availability_below_its_bound_fails() -> None:
     """Bad and unsent operations both count against availability."""
     for outcome in (Outcome.UNKNOWN, Outcome.UNSENT):

@@ -6,8 +6,8 @@ touches; traffic that a partition must touch starts on a micro-host.
 
 from __future__ import annotations
 
-import io
 import contextlib
+import io
 import os
 import selectors
 import shutil
