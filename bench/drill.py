@@ -62,7 +62,7 @@ def run(directory: Path) -> Run:
     begin = time.monotonic()
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=environment)
     wall_s = time.monotonic() - begin
-    reports = sorted(directory.glob("runs/*/*/report.json"))
+    reports = sorted((directory / "runs" / "latest").resolve().rglob("report.json"))
     if len(reports) != 1:
         raise SystemExit(f"expected one report, observed {len(reports)}; pytest ended with {done.returncode}: {done.stdout[-300:]}")
     report = msgspec.json.decode(reports[0].read_bytes(), type=Report)

@@ -44,9 +44,10 @@ def wait_for(look: Callable[[], T | None], *, timeout_s: float, what: str, inter
     text is what the timeout quotes.
 
     Raises:
+        EnvironmentGone: at once, where ``look`` does: there is nothing left to wait for.
         DeadlineExceeded: after ``timeout_s`` seconds, with the last thing seen.
     """
-    from chaos.core.errors import GamedayError
+    from chaos.core.errors import EnvironmentGone, GamedayError
 
     deadline = now_ns() + int(timeout_s * NS)
     while True:
@@ -55,6 +56,8 @@ def wait_for(look: Callable[[], T | None], *, timeout_s: float, what: str, inter
             if seen:
                 return seen
             last = repr(seen) if seen is not None else last
+        except EnvironmentGone:
+            raise
         except (GamedayError, OSError) as err:
             last = str(err)
         if now_ns() >= deadline:

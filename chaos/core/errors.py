@@ -52,6 +52,10 @@ class EnvironmentFailed(GamedayError):
     """The environment itself broke (a supervisor died, an engine refused): no statement about the system under drill."""
 
 
+class EnvironmentGone(EnvironmentFailed):
+    """The environment, or the part of it that holds the system, has ended for good: waiting for it is pointless, and no wait does."""
+
+
 class NotHealthy(GamedayError):
     """The system did not reach, or keep, its steady state within the deadline."""
 

@@ -287,7 +287,7 @@ class Drill:
         begun = now_ns()
         allowance_s = self._budget.rto_s if self._budget.rto_s is not None else self._options.horizon_s
         horizon_ns = begun + int((max(allowance_s, detect_s) + 2 * window_s) * NS)
-        while now_ns() < horizon_ns:
+        while now_ns() < horizon_ns and not any(one.ended() for one in self._workloads if one.name in names):
             self._tick()
             if self._sustained(names, detect_s, window_s):
                 return True

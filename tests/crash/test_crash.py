@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from crash_host import Host, Run, descendants, kill_at, residue, running, supervisors
 
 from chaos.core.clock import wait_for
+from chaos.core.errors import EXIT_RESIDUE
 from chaos.engine.journal import open_faults, read_journal
 from chaos.measure.history import Outcome
 from chaos.measure.reader import read
@@ -74,25 +76,41 @@ def test_sigkill_of_pytest_at_random_moments_leaves_nothing(tmp_path: Path) -> N
     assert len({one.phase for one in results}) >= 4 and max(one.acknowledged for one in results) > 100
 
 
-@pytest.mark.parametrize(
-    ("victim", "moment_s"), [("stub", 3.0), ("sandbox", 3.0), ("stub", 8.0), ("sandbox", 8.0), ("stub", 10.0), ("sandbox", 10.0)]
-)
-def test_sigkill_of_the_supervisor_leaves_nothing(tmp_path: Path, victim: str, moment_s: float) -> None:
-    """Whichever half of the supervisor dies, everything on its micro-hosts is gone within seconds, and pytest ends with a failure."""
-    before = Host.now()
-    with running(tmp_path) as run:
+def supervisor_killed_once(directory: Path, victim: str, moment_s: float, before: Host) -> tuple[str, float, float, list[str]]:
+    """One drill whose supervisor is killed: which half, when, how long pytest went on, and what is wrong afterwards."""
+    directory.mkdir()
+    with running(directory) as run:
         began = time.monotonic()
-        pair = wait_for(
-            lambda: next(iter(supervisors(run)), None) if run.history() else None, timeout_s=20, what="a sandbox", interval_s=0.05
-        )
+        wait_for(lambda: supervisors(run) and run.history(), timeout_s=20, what="a sandbox", interval_s=0.05)
         wait_for(lambda: time.monotonic() - began > moment_s, timeout_s=moment_s + 1, what="the moment", interval_s=0.02)
         run.watch()
-        os.kill(pair[0 if victim == "stub" else 1], signal.SIGKILL)
+        stub, first = supervisors(run)[0]
+        os.kill(stub if victim == "stub" else first, signal.SIGKILL)
+        killed = time.monotonic()
         wait_for(lambda: not in_sandbox(run), timeout_s=5, what="the micro-hosts to be gone", interval_s=0.05)
-        code = run.process.wait(60)
-        assert code == 1, run.log()[-2000:]
-        assert residue(run, before) == []
-        print(f"{victim} at {moment_s} s: pytest ended {time.monotonic() - began:.1f} s after its start")
+        wrong = []
+        try:
+            code = run.process.wait(30)
+        except subprocess.TimeoutExpired:
+            wrong.append(f"pytest went on: {run.log()[-500:]}")
+        else:
+            wrong += [] if code in (1, EXIT_RESIDUE) else [f"exit code {code}: {run.log()[-2000:]}"]
+            wrong += [] if "Traceback" not in run.log() and "the supervisor is gone" in run.log() else [f"unclear: {run.log()[-3000:]}"]
+            wrong += residue(run, before)
+        return victim, moment_s, time.monotonic() - killed, wrong
+
+
+def test_sigkill_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
+    """Whichever half of the supervisor dies, everything on its micro-hosts is gone within seconds, and pytest soon ends with a failure
+    that says so."""
+    before = Host.now()
+    cases = [(victim, moment_s) for moment_s in (4.5, 7.0, 9.0, 11.0) for victim in ("stub", "sandbox")]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(supervisor_killed_once, tmp_path / str(n), *case, before) for n, case in enumerate(cases)]
+        results = [job.result() for job in jobs]
+    for victim, moment_s, went_on_s, wrong in results:
+        print(f"{victim} at {moment_s:5.2f} s: pytest ended {went_on_s:.1f} s later; {wrong or 'nothing left'}")
+    assert [one for one in results if one[3]] == []
 
 
 def in_sandbox(run: Run) -> list[str]:
@@ -100,16 +118,16 @@ def in_sandbox(run: Run) -> list[str]:
     return [text for text in run.remnants() if not text.startswith(f"{run.process.pid} ")]
 
 
-@pytest.mark.parametrize("moment_s", [4.0, 9.0])
-def test_sigkill_of_an_xdist_worker_leaves_nothing_of_it(tmp_path: Path, moment_s: float) -> None:
+def test_sigkill_of_an_xdist_worker_leaves_nothing_of_it(tmp_path: Path) -> None:
     """The worker's own systems are gone within seconds, while the controller and the other worker go on; after the controller's
     SIGKILL nothing is left at all."""
     pytest.importorskip("xdist")
     before = Host.now()
     with running(tmp_path, "-n2", "--drill-repeat=2") as run:
-        began = time.monotonic()
         wait_for(lambda: len(supervisors(run)) == 2, timeout_s=30, what="two sandboxes", interval_s=0.05)
-        wait_for(lambda: time.monotonic() - began > moment_s, timeout_s=moment_s + 1, what="the moment", interval_s=0.02)
+        wait_for(
+            lambda: len(list(run.drill_dir.glob("runs/*/*/workload-0.json"))) == 2, timeout_s=30, what="two workloads", interval_s=0.05
+        )
         run.watch()
         stub, _ = supervisors(run)[0]
         worker = psutil.Process(stub).parent()

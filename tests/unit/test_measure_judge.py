@@ -294,7 +294,8 @@ def test_the_backlog_of_an_outage_is_not_starvation_but_what_stays_late_is() -> 
 
     def late_after(seconds: float) -> Verdict:
         behind = range(711, 711 + int(seconds * 100))
-        ops = [Operation(0, o.k, o.s, o.t + 90 * MS, o.r + 90 * MS, o.outcome, 0, o.id) if o.k in behind else o for o in appends((5.1, 7.1))]
+        late = [Operation(0, o.k, o.s, o.t + 90 * MS, o.r + 90 * MS, o.outcome, 0, o.id) for o in appends((5.1, 7.1))]
+        ops = [late[o.k] if o.k in behind else o for o in appends((5.1, 7.1))]
         return simple(ops, Budget(rto_s=3)).verdict
 
     assert late_after(0.4) is Verdict.PASS

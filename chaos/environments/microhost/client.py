@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from chaos.core.clock import wait_for
-from chaos.core.errors import DeadlineExceeded, EnvironmentFailed, Unavailable
+from chaos.core.errors import DeadlineExceeded, EnvironmentFailed, EnvironmentGone, Unavailable
 from chaos.core.model import Json, NodeRef
 from chaos.environments.base import Completed, DropRule, Node, Process
 from chaos.environments.iptables import IptablesFilter
@@ -156,10 +156,12 @@ class Sandbox:
                 reply = p.receive_reply(self._channel)
                 while reply is not None and reply.number != number:  # of a question whose asker did not wait
                     reply = p.receive_reply(self._channel)
-        except (TimeoutError, OSError) as err:
+        except TimeoutError as err:
             raise EnvironmentFailed("the supervisor does not answer", where=self.system, observed=repr(err)) from err
+        except OSError as err:
+            raise EnvironmentGone("the supervisor is gone", where=self.system, observed=repr(err)) from err
         if reply is None:
-            raise EnvironmentFailed("the supervisor is gone", where=self.system, observed=f"exit code {self._stub.poll()}")
+            raise EnvironmentGone("the supervisor is gone", where=self.system, observed=f"exit code {self._stub.poll()}")
         if reply.error:
             raise EnvironmentFailed(reply.error, where=f"{self.system}: {type(request).__name__}")
         return reply
@@ -182,7 +184,9 @@ class Sandbox:
         return self.inner_root / host
 
     def outside(self, host: str) -> Path:
-        """The same directory as this process names it."""
+        """The same directory as this process names it. Raises EnvironmentGone where there is none any more."""
+        if self._stub.poll() is not None:
+            raise EnvironmentGone("the supervisor is gone", where=self.system, observed=f"exit code {self._stub.poll()}")
         return Path(f"/proc/{self.root_pid}/root{self.inner_root}") / host
 
     def outer_pid(self, pid: int) -> int:
