@@ -34,10 +34,10 @@ def proven_healed(kind: type[Fault], undo: Undo, resolve: Resolve) -> Proof:
     return wait_for(lambda: kind.healed(undo, resolve), timeout_s=20, what=f"{undo.kind} to be healed", last="no proof")
 
 
-def respied(fault: Fault, **methods: Callable[..., Any]) -> Fault:
-    """The same fault, some of whose methods are others."""
+def respied(fault: Fault, **others: Any) -> Fault:
+    """The same fault, some of whose methods (or bounds) are others."""
     kind: Any = type(fault)
-    spied = type(kind)("Spied", (kind,), {"__module__": __name__, **methods}, frozen=True)
+    spied = type(kind)("Spied", (kind,), {"__module__": __name__, **others}, frozen=True)
     copy: Fault = spied(**{name: getattr(fault, name) for name in kind.__struct_fields__})
     return copy
 

@@ -224,9 +224,9 @@ def _iptables() -> list[str]:
     return subprocess.run([program], capture_output=True, text=True, timeout=10, check=False).stdout.splitlines()
 
 
-def residue(run: Run, before: Host) -> list[str]:
+def residue(run: Run, before: Host, within_s: float = GONE_WITHIN_S) -> list[str]:
     """What is left a few seconds after the end; waits only as long as something is."""
-    deadline = time.monotonic() + GONE_WITHIN_S
+    deadline = time.monotonic() + within_s
     while True:
         left = (
             [f"process: {text}" for text in run.remnants()] + Host.now().more_than(before) + [f"file: {name}" for name in run.new_files()]

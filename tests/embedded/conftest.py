@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from microhost_services import listener
+from microhost_services import MakeSandbox, listener
 
 from chaos.core.errors import Unavailable
 from chaos.environments.microhost import client
@@ -16,7 +16,6 @@ from chaos.environments.microhost.client import MicroHost, Sandbox
 from chaos.environments.microhost.provider import Microhosts
 
 _UNAVAILABLE = pytest.StashKey[str]()
-MakeSandbox = Callable[[str], Sandbox]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

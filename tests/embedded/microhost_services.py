@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 from chaos.core.clock import wait_for
 from chaos.environments.base import Process
-from chaos.environments.microhost.client import MicroHost
+from chaos.environments.microhost.client import MicroHost, Sandbox
 from chaos.environments.microhost.protocol import ServiceSpec
 
+MakeSandbox = Callable[[str], Sandbox]
 # Answers every line on every connection with the same line.
 ECHO = """
 import socketserver, sys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -9,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from microhost_services import called, knocks, listener, python, wait_listening, watch
+from microhost_services import MakeSandbox, called, knocks, listener, python, wait_listening, watch
 
 from chaos.core.clock import now_ns, seconds, wait_for
-from chaos.core.errors import DeadlineExceeded, EnvironmentFailed
+from chaos.core.errors import DeadlineExceeded, EnvironmentFailed, EnvironmentGone
 from chaos.environments.base import Exec, Freeze, Node, PacketFilter, Power, ProbeLine, Process, Processes, Services, require
 from chaos.environments.microhost import client
 from chaos.environments.microhost import protocol as p
@@ -228,9 +229,12 @@ def test_freezing_catches_processes_that_fork_all_the_time(pair: tuple[MicroHost
         assert a.frozen() and chain and all(process.state in "TZ" for process in a.processes())
         assert [process.pid for process in called(a.processes(), "os.fork")] == chain
         a.thaw()
-        wait_for(
-            lambda last=chain: [process.pid for process in called(a.processes(), "os.fork")] != last, timeout_s=2, what="the chain to go on"
-        )
+        wait_for(functools.partial(moved_on, a, chain), timeout_s=2, what="the chain to go on")
+
+
+def moved_on(host: MicroHost, chain: list[int]) -> bool:
+    """Other links of the chain live now."""
+    return [process.pid for process in called(host.processes(), "os.fork")] != chain
 
 
 def test_power_loss_of_a_frozen_host_is_silence_and_the_boot_is_thawed(pair: tuple[MicroHost, MicroHost]) -> None:
@@ -299,7 +303,7 @@ def test_a_killed_service_is_seen_at_once(pair: tuple[MicroHost, MicroHost]) -> 
     assert a.state() == before
 
 
-def test_a_service_that_ignores_sigterm_is_killed_with_what_it_started(new_sandbox) -> None:  # type: ignore[no-untyped-def]
+def test_a_service_that_ignores_sigterm_is_killed_with_what_it_started(new_sandbox: MakeSandbox) -> None:
     """At the deadline the whole family goes, children born in the meantime included."""
     sandbox = new_sandbox("stubborn")
     a = sandbox.add(
@@ -313,7 +317,7 @@ def test_a_service_that_ignores_sigterm_is_killed_with_what_it_started(new_sandb
     wait_for(lambda: a.processes() == [], timeout_s=2, what="the family to be gone")
 
 
-def test_a_host_with_a_service_that_cannot_start_is_not_half_there(new_sandbox) -> None:  # type: ignore[no-untyped-def]
+def test_a_host_with_a_service_that_cannot_start_is_not_half_there(new_sandbox: MakeSandbox) -> None:
     """The error names the program; the same host can be added again, right this time."""
     sandbox = new_sandbox("wrong")
     with pytest.raises(EnvironmentFailed, match="could not start /no/such/program"):
@@ -380,6 +384,10 @@ def test_a_dead_supervisor_is_one_clean_error(pair: tuple[MicroHost, MicroHost],
     for _ in range(2):
         with pytest.raises(EnvironmentFailed, match=r"pair: the supervisor (is gone|does not answer)"):
             a.look()
+    with pytest.raises(EnvironmentGone):
+        wait_for(a.powered, timeout_s=30, what="nothing: there is nobody to wait for")
+    with pytest.raises(EnvironmentGone):
+        a.sandbox.outside("a")
     a.sandbox.close()
 
 
