@@ -87,7 +87,8 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 class FaultState(StrEnum):
-    """Life of a fault. Every transition is written to the journal and to the history."""
+    """Life of a fault. The history has every transition; the journal has the intent (planned),
+    landed and verified."""
 
     PLANNED = "planned"
     ARMED = "armed"

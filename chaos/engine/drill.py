@@ -138,7 +138,7 @@ class Drill:
         system = self._on()
         if not self._faults:
             self._control_window()
-        fault_id = f"{self.run_id[-12:]}-{self.seed % 1_000_000:06d}-{len(self._faults) + 1}".replace("_", "-")
+        fault_id = f"{self.run_id}-{self.seed:08x}-{len(self._faults) + 1}"
         injected = InjectedFault(fault, fault_id, system.resolve, self._open_journal(), self._on_state, cause=cause)
         self._faults.append(injected)
         try:

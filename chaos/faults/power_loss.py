@@ -40,7 +40,7 @@ class PowerLoss(OneNode, frozen=True):
 
     @classmethod
     def healed(cls, undo: Undo, resolve: Resolve) -> Proof | None:
-        """The node is as before but for packet rules, which no node keeps over a reboot: a partition on it proves its own."""
+        """The node is as before but for packet rules, which not every node keeps over a reboot: a partition proves its own."""
         now = _but_packet_rules(resolve(undo.nodes[0]).state())
         if now != _but_packet_rules(cast("dict[str, Json]", undo.prior["state"])):
             return None

@@ -312,8 +312,13 @@ class DockerNode:
         return script + "true"
 
     def _read_services(self, printed: str) -> dict[str, bool]:
-        table, *alive = printed.splitlines()
-        boot: dict[str, int | None] = json.loads(table)
+        table, *alive = printed.splitlines() or [""]
+        try:
+            boot: dict[str, int | None] = json.loads(table)
+        except ValueError as err:  # read while process 1 replaced it; whoever waits looks again
+            raise EnvironmentFailed(
+                "the table of services is not readable now", where=str(self._ref), observed=repr(printed[:200])
+            ) from err
         supervised = {line.split()[0] for line in alive if len(set(line.split())) == 1}
         return {name: name in supervised if pid_file else boot.get(name) is not None for name, pid_file in self._service_kinds().items()}
 

@@ -107,6 +107,7 @@ class Sandbox:
         self.system = system
         self.inner_root = mount_point(directory)
         self._lock, self._asked = threading.Lock(), 0
+        self._gone = False
         self._has_iptables: bool | None = None
         self.hosts: dict[str, MicroHost] = {}
         self.kept_drops: dict[str, dict[str, tuple[DropRule, ...]]] = {}
@@ -159,8 +160,10 @@ class Sandbox:
         except TimeoutError as err:
             raise EnvironmentFailed("the supervisor does not answer", where=self.system, observed=repr(err)) from err
         except OSError as err:
+            self._gone = True
             raise EnvironmentGone("the supervisor is gone", where=self.system, observed=repr(err)) from err
         if reply is None:
+            self._gone = True
             raise EnvironmentGone("the supervisor is gone", where=self.system, observed=f"exit code {self._stub.poll()}")
         if reply.error:
             raise EnvironmentFailed(reply.error, where=f"{self.system}: {type(request).__name__}")
@@ -185,7 +188,7 @@ class Sandbox:
 
     def outside(self, host: str) -> Path:
         """The same directory as this process names it. Raises EnvironmentGone where there is none any more."""
-        if self._stub.poll() is not None:
+        if self._gone or self._stub.poll() is not None:
             raise EnvironmentGone("the supervisor is gone", where=self.system, observed=f"exit code {self._stub.poll()}")
         return Path(f"/proc/{self.root_pid}/root{self.inner_root}") / host
 
