@@ -57,6 +57,7 @@ def run(
 
     own, passed_on = _split(paths)
     argv = ["-m", f"drill and ({markers})" if markers else "drill", "-W", _LOADED_EARLY, *_pairs("--drill-env", environments)]
+    argv += _pairs("--drill-require", environments)  # who names an environment wants to hear that it does not work, not "1 skipped"
     argv += _pairs("-k", (keyword,)) + _pairs("-n", (workers,)) + _pairs("--drill-seed", (seed,)) + _pairs("--drill-repeat", (repeat,))
     targets = own or (["suites"] if Path("suites").is_dir() else [])
     context.exit(int(pytest.main([*argv, *passed_on, *targets])))

@@ -31,6 +31,11 @@ class Verdict(StrEnum):
 _BADNESS = {Verdict.PASS: 0, Verdict.INCONCLUSIVE: 1, Verdict.FAIL: 2, Verdict.INVALID: 3, Verdict.ABORTED: 4}
 
 
+def badness(verdict: Verdict) -> int:
+    """Its rank among the verdicts, PASS being 0."""
+    return _BADNESS[verdict]
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of ``verdicts``: ABORTED > INVALID > FAIL > INCONCLUSIVE > PASS; PASS where there is none.
 

@@ -61,16 +61,19 @@ class RunningWorkload:
     def _said(self) -> str:
         return " ".join(self._log.read_text(errors="replace")[-800:].split()) if self._log.exists() else "nothing"
 
-    def stop(self) -> None:
-        """Let what is in flight settle, then end it. Idempotent."""
+    def stop(self) -> str:
+        """Let what is in flight settle, then end it. Idempotent. Returns what went wrong: records that were not written are writes that
+        nobody would miss."""
         if self._process.poll() is not None:
-            return
+            return ""
         self._process.terminate()
         try:
-            self._process.wait(drain_s(self.spec.timeout_s or 1.0))
+            code = self._process.wait(drain_s(self.spec.timeout_s or 1.0))
         except (DeadlineExceeded, EnvironmentFailed):
             self._process.kill()
             self._process.wait(10.0)
+            return f"workload {self.name!r} did not end in time and was killed: {self._said()}"
+        return f"workload {self.name!r} ended with {code}: {self._said()}" if code else ""
 
 
 def with_timeout(spec: WorkloadSpec, timeout_s: float) -> WorkloadSpec:

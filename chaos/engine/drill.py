@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +23,7 @@ import msgspec
 
 from chaos.core.clock import NS, now_ns, utc_label, utc_now
 from chaos.core.errors import BadInput, FaultNotLanded, GamedayError, HealFailed, NotHealthy
-from chaos.core.model import Budget, Expectation, FaultRecord, FaultState, Finding, Json, Phase, Verdict, worst
+from chaos.core.model import Budget, Expectation, FaultRecord, FaultState, Finding, Json, Phase, Verdict, badness, worst
 from chaos.engine.clients import RunningWorkload, with_timeout
 from chaos.engine.facts import git_facts, host_facts, version_facts
 from chaos.engine.guard import Guard
@@ -88,13 +90,19 @@ class Drill:
         self._tail = Tail(self._history_path)
         self._journal: Journal | None = None
         self._random = random.Random(seed)
-        self._watch, self._frame_ns, self._message = watch, 0, ""
+        self._watch, self._frame_ns = watch, 0
         self._system: System | None = None
+        self._described: dict[str, Json] = {}
+        self._caveats: tuple[str, ...] = ()
+        self._facts = EnvironmentFacts(environment.name, environment.kind, environment.identity())
         self._workloads: list[RunningWorkload] = []
         self._faults: list[InjectedFault] = []
         self._phases: list[Phase] = []
         self._extra: list[Finding] = []
         self._heal_error = ""
+        self._given_up: list[InjectedFault] = []
+        self._messages: deque[str] = deque()
+        self._thread = threading.get_ident()
         self._released = False
         self._begin_ns, self._began_utc = now_ns(), utc_label(utc_now())
         self._history.event("start", {"schema": SCHEMA, "drill": node_id, "run_id": run_id, "utc": self._began_utc}, self._begin_ns)
@@ -104,6 +112,7 @@ class Drill:
     def use(self, system: System) -> None:
         """Called by a system's fixture: this is what is under drill. It must be healthy, and its ledger is emptied."""
         self._system = system
+        self._described, self._caveats = system.describe(), tuple(system.caveats())  # while it is well: later it may not answer
         drill_id = f"{self.run_id}:{self.node_id}"
         self._busy("preparing the system", lambda: system.begin_drill(drill_id))
 
@@ -174,6 +183,11 @@ class Drill:
         self._say(text)
 
     @property
+    def damaged(self) -> bool:
+        """Was something not put back? Then nobody should use the system again."""
+        return bool(self._heal_error) or any(one.open for one in self._faults)
+
+    @property
     def exercised(self) -> bool:
         """Was anything run against the system at all?"""
         return bool(self._workloads or self._faults)
@@ -186,19 +200,23 @@ class Drill:
         Never raises for a verdict: a heal that failed is ``heal_error``, a test that raised is ``error``.
         """
         for injected in reversed(self._faults):
-            if injected.record.heal_issued_ns is None:  # its block never ended; one that was tried has said what it had to say
+            if injected not in self._given_up:
                 self._heal(injected)
+        if not self._heal_error and (still := [one.record.kind for one in self._faults if one.open]):
+            self._heal_error = f"{', '.join(still)}: not proven to be healed"
         interrupted = error is not None and not isinstance(error, Exception)
         if self._system is not None and self._faults and not interrupted:
             self._after_heal()
         for workload in self._workloads:
-            if ended := workload.ended():
-                self._extra.append(Finding("workload", Verdict.INVALID, ended))
-            workload.stop()
+            if trouble := workload.ended() or workload.stop():
+                self._extra.append(Finding("workload", Verdict.INVALID, trouble))
         if self._system is not None and self._faults and not interrupted:
             self._read_survivors("whole")
         end_ns = now_ns()
         self._tail.poll()
+        if not self._history.flush():
+            text = f"The history is incomplete, the disk does not take it: {self._history.trouble}"
+            self._extra.append(Finding("history", Verdict.INVALID, text))
         judgement = self._judge(end_ns, error)
         self._show(judgement.verdict.value)
         return self._outcome(judgement, end_ns, error)
@@ -235,17 +253,11 @@ class Drill:
             self._say(f"{record.kind} {state.value}: {proof}")
 
     def _control_window(self) -> None:
-        """Until every workload has been good for ``control_s`` on end (or for three times as long it was not: the judge says INVALID)."""
+        """The workloads alone, for ``control_s`` and a seeded random moment. One bad operation in it makes the drill INVALID."""
         if not self._workloads:
             return
         with self.phase("control window"):
-            began = now_ns()
-            clean_since, bad = began, -1
-            while now_ns() - clean_since < self._options.control_s * NS and now_ns() - began < 3 * self._options.control_s * NS:
-                self._tick()
-                now_bad = sum(counts.bad for counts in self._tail.counts())
-                if now_bad != bad:
-                    clean_since, bad = now_ns(), now_bad
+            self.observe(self._options.control_s)
             self.observe(self._random.uniform(0, self._options.phase_s))
 
     def _heal(self, injected: InjectedFault) -> None:
@@ -255,8 +267,9 @@ class Drill:
         try:
             with self.phase(f"heal {injected.record.kind}"):
                 self._busy(f"healing {injected.record.kind}", injected.heal)
-        except (GamedayError, OSError) as err:
-            self._heal_error = "; ".join(filter(None, (self._heal_error, str(err))))
+        except Exception as err:  # noqa: BLE001  (whatever it is: the other faults must be healed, and the verdict written)
+            self._given_up.append(injected)
+            self._heal_error = "; ".join(filter(None, (self._heal_error, str(err) or repr(err))))
             self._say(f"HEAL FAILED: {err}")
             return
         if not any(one.open for one in self._faults):
@@ -319,6 +332,12 @@ class Drill:
             self._history.event("read", found)
         except GamedayError as err:
             self.note(f"survivors could not be read ({label}): {err}")
+            if not only_if_recovered and self._bounds_loss():
+                text = f"The survivors could not be read ({label}), so nothing is known of what was lost: {err}"
+                self._extra.append(Finding("read", Verdict.INVALID, text))
+
+    def _bounds_loss(self) -> bool:
+        return self._budget.rpo_count is not None or self._budget.rpo_s is not None
 
     def _judge(self, end_ns: int, error: BaseException | None) -> Judgement:
         system = self._system
@@ -333,19 +352,18 @@ class Drill:
         if not extra:
             return judgement
         lost = [f for f in judgement.findings if f.code == "rpo" and f.verdict is Verdict.FAIL]
-        findings = sorted((*judgement.findings, *extra), key=lambda f: (f not in lost, f.verdict is not worst([f.verdict, Verdict.FAIL])))
+        findings = sorted((*judgement.findings, *extra), key=lambda f: (f not in lost, -badness(f.verdict)))
         verdict = Verdict.FAIL if lost else worst([judgement.verdict, *(f.verdict for f in extra)])
         return msgspec.structs.replace(judgement, verdict=verdict, findings=tuple(findings))
 
     def _outcome(self, judgement: Judgement, end_ns: int, error: BaseException | None) -> DrillOutcome:
-        system, environment = self._system, self.environment
         told = error is not None and not isinstance(error, FaultNotLanded)
         return DrillOutcome(
             run_id=self.run_id,
             drill=self.node_id,
             test=self._doc,
             scenario=self._scenario,
-            environment=EnvironmentFacts(environment.name, environment.kind, environment.identity()),
+            environment=self._facts,
             operator=self._operator,
             host=host_facts(),
             git=git_facts(self._directory),
@@ -360,8 +378,8 @@ class Drill:
             judgement=judgement,
             faults=tuple(injected.record for injected in self._faults),
             phases=tuple(self._phases),
-            system=system.describe() if system is not None else {},
-            caveats=tuple(system.caveats()) if system is not None else (),
+            system=self._described,
+            caveats=self._caveats,
             history_path=str(self._history_path.resolve()),
             error=f"{type(error).__name__}: {_first_line(error)}" if told and error is not None else "",
             heal_error=self._heal_error,
@@ -387,8 +405,10 @@ class Drill:
             self._show(what)
 
     def _say(self, text: str) -> None:
-        self._message = text
-        self._show()
+        """Show a line worth keeping; from another thread (a heal beside the display) it is shown with the next frame."""
+        self._messages.append(text)
+        if threading.get_ident() == self._thread:
+            self._show()
 
     def _show(self, what: str = "") -> None:
         now = self._frame_ns = now_ns()
@@ -400,10 +420,11 @@ class Drill:
             elapsed_s=(now - self._begin_ns) / NS,
             since_fault_s=(now - issued[0]) / NS if issued else None,
             workloads=tuple(WorkloadProgress(c.name, c.good_per_s, c.bad_per_s, c.good, c.bad) for c in self._tail.counts(now)),
-            message=self._message,
+            message=self._messages.popleft() if self._messages else "",
         )
-        self._message = ""
         self._watch(frame)
+        if self._messages:
+            self._show(what)
 
 
 def _first_line(error: BaseException) -> str:

@@ -32,11 +32,11 @@ class PowerLoss(OneNode, frozen=True):
         require(resolve(self.node), Power, for_what="PowerLoss").power_off()
 
     def landed(self, undo: Undo, resolve: Resolve) -> Proof | None:
-        """No process is left, and a peer gets no answer."""
+        """No process is left, and it is unreachable: its link is gone, or a peer gets no answer."""
         power = require(resolve(self.node), Power, for_what="PowerLoss")
         if power.powered() or power.reachable():
             return None
-        return Proof(now_ns(), f"{self.node.name} has no process left and answers nobody")
+        return Proof(now_ns(), f"{self.node.name} has no process left and cannot be reached")
 
     @classmethod
     def healed(cls, undo: Undo, resolve: Resolve) -> Proof | None:

@@ -274,6 +274,9 @@ def _rpo_objective(rpo: Rpo | None, budget: Budget) -> list[_Judged]:
         text = f"{gone}, the loss spans {spans(rpo.time, budget.rpo_s)} (bound {budget.rpo_s:g} s)"
         objective = ObjectiveResult("rpo", budget.rpo_s, rpo.time.lo, rpo.time.hi, "s", verdict)
         return [(objective, None if verdict is Verdict.PASS else Finding("rpo", verdict, text))]
+    if rpo.lost:  # a proven loss is FAIL whatever else holds; who tolerates one says how much
+        objective = ObjectiveResult("rpo", 0, rpo.lost, rpo.lost, "writes", Verdict.FAIL)
+        return [(objective, Finding("rpo", Verdict.FAIL, f"{gone}, and the drill tolerates none: it states no RPO"))]
     return []
 
 

@@ -97,8 +97,9 @@ def write_spec(path: Path, spec: WorkerSpec) -> Path:
 
 
 def drain_s(timeout_s: float) -> float:
-    """How long a worker may take to end after SIGTERM (seconds): what waits for a slot gets τ, what is then sent another, and a margin."""
-    return 2 * timeout_s + 1.0
+    """How long a worker may take to end after SIGTERM (seconds): what waits for a slot gets τ, what is then sent another, the last
+    records may wait for space on the disk, and a margin."""
+    return 2 * timeout_s + _LAST_FLUSH_S + 1.0
 
 
 def read_spec(argv: Sequence[str]) -> tuple[WorkerSpec, bool]:

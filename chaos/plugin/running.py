@@ -149,6 +149,9 @@ def _decide(item: pytest.Item, outcome: DrillOutcome, error: BaseException | Non
     sought = _series(item, outcome)
     if isinstance(error, FaultNotLanded):
         error = None  # judged already: INVALID, for the finding "landed"
+    if isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
+        # A test that leaves after it broke something does not get out of the verdict.
+        pytest.fail(f"{first}\nThe test asked to be skipped after it had broken something: {error}{_where(item)}", pytrace=False)
     if error is not None and not isinstance(error, GamedayError):
         error.add_note(f"drill: {first}")
         raise error
@@ -187,10 +190,11 @@ def release(item: pytest.Item, drill: Drill) -> None:
     """Teardown of the fixture ``drill``: let everything go, then tell of a heal that failed."""
     running = item.stash[RUNNING]
     running.dark()
-    drill.release()
     outcome = running.outcome
-    if outcome is not None and outcome.heal_error:
+    if drill.damaged:
         leave_with(item.config, EXIT_RESIDUE)
+    drill.release()
+    if outcome is not None and outcome.heal_error:
         pytest.fail(f"healing failed: {outcome.heal_error}\nThe verdict stands: {_first_line_of(outcome)}", pytrace=False)
 
 

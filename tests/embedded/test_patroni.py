@@ -47,12 +47,12 @@ def cluster(new_cluster: MakeCluster) -> Iterator[EmbeddedPatroni]:
 
 
 def manager(dcs: str) -> Manager:
-    """Patroni with this DCS; skips, or fails where DRILL_REQUIRE names embedded, when it is not installed."""
+    """Patroni with this DCS; skips, or fails where it is required, when it is not installed."""
     try:
         return find_manager(dcs)
     except Unavailable as err:
-        if dcs == "raft" and "embedded" in os.environ.get("DRILL_REQUIRE", ""):
-            pytest.fail(f"required by DRILL_REQUIRE, but {err}", pytrace=False)
+        if (dcs if dcs == "etcd" else "embedded") in os.environ.get("DRILL_REQUIRE", "") + os.environ.get("TESTS_REQUIRE", ""):
+            pytest.fail(f"required (DRILL_REQUIRE, TESTS_REQUIRE), but {err}", pytrace=False)
         pytest.skip(str(err))
 
 

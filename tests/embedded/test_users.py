@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -68,23 +69,30 @@ def _as(uid: int, argv: list[str], **environ: str) -> subprocess.CompletedProces
         return subprocess.CompletedProcess(argv, 126, "", str(err))
 
 
+def _skip(reason: str) -> NoReturn:
+    """Or fail, where TESTS_REQUIRE names ``user``."""
+    if "user" in os.environ.get("TESTS_REQUIRE", "").split(","):
+        pytest.fail(f"required by TESTS_REQUIRE, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
 @pytest.mark.parametrize("user", list(USERS))
 def test_micro_hosts_work_for(user: str) -> None:
     """The same hosts with the same abilities, whoever asks; inside, the user is never root."""
     uid = USERS[user]
     if os.geteuid() not in (0, uid) and user != "an ordinary user":
-        pytest.skip(f"only root can become {user}: run the tests as root")
+        _skip(f"only root can become {user}: run the tests as root")
     if os.geteuid() not in (0, uid):
         uid = os.geteuid()  # we are one ourselves
     if uid != os.geteuid() and shutil.which("setpriv") is None:
-        pytest.skip("setpriv is not installed: apt-get install util-linux")
+        _skip("setpriv is not installed: apt-get install util-linux")
     python = interpreter(uid)
     if not python:
-        pytest.skip(f"{user} may not execute {sys.executable}, and there is no Python of this version in /usr/bin")
+        _skip(f"{user} may not execute {sys.executable}, and there is no Python of this version in /usr/bin")
     readable = [path for path in sys.path if path and _as(uid, ["test", "-r", path]).returncode == 0 and "site-packages" in path]
     root = Path(__file__).resolve().parents[2]
     if not readable or _as(uid, ["test", "-r", str(root / "chaos" / "__init__.py")]).returncode != 0:
-        pytest.skip(f"{user} may not read this project: chmod -R o+rX {root}")
+        _skip(f"{user} may not read this project: chmod -R o+rX {root}")
     done = _as(uid, [python, "-c", SCRIPT], PYTHONPATH=os.pathsep.join([str(root), *readable]))
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)

@@ -1,6 +1,6 @@
 """The page in a real browser: it renders, complains of nothing, asks for nothing, and prints on few pages.
 
-Needs Chromium; without it these tests are skipped, unless ``DRILL_REQUIRE`` names ``chromium``.
+Needs Chromium; without it these tests are skipped, unless ``TESTS_REQUIRE`` names ``chromium``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def chromium() -> str:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         missing = "no chromium, chromium-browser or google-chrome on PATH: apt-get install chromium"
-        if "chromium" in os.environ.get("DRILL_REQUIRE", "").split(","):
-            pytest.fail(f"DRILL_REQUIRE asks for chromium, but there is {missing}")
+        if "chromium" in os.environ.get("TESTS_REQUIRE", "").split(","):
+            pytest.fail(f"TESTS_REQUIRE asks for chromium, but there is {missing}")
         pytest.skip(missing)
     return found
 
