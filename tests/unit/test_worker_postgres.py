@@ -201,7 +201,7 @@ def test_sticky_client_stays(pair: tuple[PlainPostgres, PlainPostgres], tmp_path
     with Run(tmp_path, workload(standby, primary, user="drill", follow=False)) as run:
         operations = run.wait("refusals", lambda ops: len(ops) > 30)
         assert run.stop() == 0
-    assert {op.outcome for op in operations} == {Outcome.FAILED} and all("pg1 is a standby" in op.error for op in operations)
+    assert {op.outcome for op in operations} == {Outcome.FAILED} and all("old is a standby" in op.error for op in operations)
 
 
 @contextlib.contextmanager
