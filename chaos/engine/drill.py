@@ -123,6 +123,8 @@ class Drill:
             BadInput: a budget that its rate and timeout cannot resolve, or a name that is taken.
             EnvironmentFailed: it did not start; with its own words.
         """
+        if not spec.rate_hz > 0 or spec.connections < 1 or (spec.timeout_s is not None and not spec.timeout_s > 0):
+            raise BadInput(f"workload {spec.name!r}: rate, timeout and connections must be more than 0", observed=str(spec.rate_hz))
         spec = with_timeout(spec, default_timeout_s(self._budget))
         if any(one.name == spec.name for one in self._workloads):
             raise BadInput(f"two workloads named {spec.name!r} in one drill", next_step="give one of them name=…")
@@ -282,7 +284,8 @@ class Drill:
                 seen = self._busy("waiting until the system is whole", lambda: system.prove_whole(self._options.whole_within_s))
                 self.note(f"whole: {seen}")
             except GamedayError as err:
-                self._extra.append(Finding("whole", Verdict.FAIL, f"After the heal the system did not become whole again: {err}"))
+                self._extra.append(Finding("whole", Verdict.FAIL, f"After the heal the system did not become whole again: {err.what}"))
+                self.note(f"not whole: {err}")
         gated = [one.name for one in self._workloads if one.spec.gated]
         if gated:
             self._wait_sustained(gated)
@@ -301,6 +304,8 @@ class Drill:
         allowance_s = self._budget.rto_s if self._budget.rto_s is not None else self._options.horizon_s
         horizon_ns = begun + int((max(allowance_s, detect_s) + 2 * window_s) * NS)
         while now_ns() < horizon_ns and not any(one.ended() for one in self._workloads if one.name in names):
+            if self._history.trouble is not None:  # a full disk: nothing that is still to come would be recorded
+                break
             self._tick()
             if self._sustained(names, detect_s, window_s):
                 return True
@@ -347,8 +352,10 @@ class Drill:
             read(self._history_path), budget=self._budget, faults=records, window_s=window_s, detect_s=detect_s, end_ns=end_ns
         )
         extra = list(self._extra)
-        if error is not None and not isinstance(error, FaultNotLanded):
-            extra.append(Finding("error", Verdict.FAIL, f"The test raised {type(error).__name__}: {_first_line(error)}"))
+        if error is not None and not isinstance(error, Exception):
+            extra.append(Finding("interrupted", Verdict.ABORTED, f"The drill was interrupted ({type(error).__name__}) and healed."))
+        elif error is not None and not isinstance(error, FaultNotLanded):
+            extra.append(Finding("error", Verdict.FAIL, f"The test raised {_named(error)}"))
         if not extra:
             return judgement
         lost = [f for f in judgement.findings if f.code == "rpo" and f.verdict is Verdict.FAIL]
@@ -381,7 +388,7 @@ class Drill:
             system=self._described,
             caveats=self._caveats,
             history_path=str(self._history_path.resolve()),
-            error=f"{type(error).__name__}: {_first_line(error)}" if told and error is not None else "",
+            error=_named(error) if told and error is not None else "",
             heal_error=self._heal_error,
         )
 
@@ -427,8 +434,10 @@ class Drill:
             self._show(what)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
+def _named(error: BaseException) -> str:
+    """Type and first line."""
+    text = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 __all__ = ["Drill", "DrillOptions", "HealFailed", "NotHealthy"]

@@ -7,7 +7,7 @@ fixture's own; until a provider brings those, every fault there is refused.
 from __future__ import annotations
 
 from chaos.core.errors import BadInput
-from chaos.core.model import Expectation, Verdict
+from chaos.core.model import Expectation, NodeRef, Verdict
 from chaos.environments.base import Environment
 from chaos.faults.base import Fault
 
@@ -30,6 +30,11 @@ class Guard:
     def permit(self, fault: Fault) -> None:
         """Raises BadInput where ``fault`` is not allowed here."""
         for target in fault.targets:
+            if not isinstance(target, NodeRef):
+                raise BadInput(
+                    f"{fault.kind} aims at {target!r}, which is no node",
+                    expected="a reference such as postgres.primary or postgres.replicas[0]",
+                )
             if target.environment != self._environment.name:
                 raise BadInput(
                     f"{fault.kind} aims at a node of another environment",

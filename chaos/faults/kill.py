@@ -7,7 +7,7 @@ import time
 from typing import ClassVar, cast
 
 from chaos.core.clock import NS, now_ns
-from chaos.core.errors import EnvironmentFailed
+from chaos.core.errors import BadInput
 from chaos.core.model import Json, Proof, Undo
 from chaos.environments.base import Process, Processes, Services, require
 from chaos.faults._single import OneNode
@@ -32,11 +32,11 @@ class Kill(OneNode, frozen=True):
     def plan(self, fault_id: str, resolve: Resolve) -> Undo:
         node = resolve(self.node)
         services = require(node, Services, for_what="Kill").services()
-        victims: list[Json] = [
-            [p.pid, p.started] for p in first_of_name(require(node, Processes, for_what="Kill").processes(), self.process)
-        ]
+        running = require(node, Processes, for_what="Kill").processes()
+        victims: list[Json] = [[p.pid, p.started, p.cmdline[0] if p.cmdline else ""] for p in first_of_name(running, self.process)]
         if not victims:
-            raise EnvironmentFailed(f"no process named {self.process!r} runs", where=str(self.node), next_step="look with: ps on that node")
+            names = ", ".join(sorted({p.name for p in running})) or "none"
+            raise BadInput(f"Kill: no process named {self.process!r} runs", where=str(self.node), expected=f"one of: {names}")
         return self.undo_record(fault_id, resolve, victims=victims, stopped=[name for name, runs in services.items() if runs])
 
     def inject(self, undo: Undo, resolve: Resolve) -> None:
@@ -79,9 +79,14 @@ def first_of_name(processes: list[Process], name: str) -> list[Process]:
 
 
 def _successors(undo: Undo, resolve: Resolve) -> list[Process]:
+    """Processes of that name that were started by the same program path. A dead server's orphans are first of their name too, but they
+    were forked, and call themselves something else."""
     processes = require(resolve(undo.nodes[0]), Processes, for_what="Kill").processes()
-    return [p for p in first_of_name(processes, str(undo.params["process"])) if p.state != "Z"]
+    paths = {path for _, _, path in cast("list[tuple[int, int, str]]", undo.prior["victims"])}
+    again = first_of_name(processes, str(undo.params["process"]))
+    victims = _victims(undo)
+    return [p for p in again if p.state != "Z" and (p.pid, p.started) not in victims and "".join(p.cmdline[:1]) in paths]
 
 
 def _victims(undo: Undo) -> list[tuple[int, int]]:
-    return [(pid, started) for pid, started in cast("list[list[int]]", undo.prior["victims"])]
+    return [(pid, started) for pid, started, _ in cast("list[tuple[int, int, str]]", undo.prior["victims"])]

@@ -260,3 +260,18 @@ def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> N
         from chaos.plugin.summary import html_lines
 
         prefix.extend(html_lines(config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_results_table_header(cells: list[str]) -> None:
+    """pytest-html: columns for verdict, recovery time and lost writes, before the links. Empty for tests that are no drills."""
+    from chaos.plugin.summary import header_cells
+
+    cells[-1:-1] = header_cells()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_results_table_row(report: pytest.TestReport, cells: list[str]) -> None:
+    from chaos.plugin.summary import row_cells
+
+    cells[-1:-1] = row_cells(getattr(report, "gameday", None))

@@ -101,7 +101,7 @@ class Places:
             environment: Environment = place.provider.load()()
         except ImportError as err:
             raise Unavailable(
-                f"the environment {name!r} cannot be loaded: {err}", next_step=f"pip install 'pytest-gameday[{name}]'"
+                f"the environment {name!r} cannot be loaded: {err}", next_step=f"pip install -e '.[{name}]' in a checkout of pytest-gameday"
             ) from err
         return environment
 

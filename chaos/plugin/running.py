@@ -193,7 +193,10 @@ def release(item: pytest.Item, drill: Drill) -> None:
     outcome = running.outcome
     if drill.damaged:
         leave_with(item.config, EXIT_RESIDUE)
-    drill.release()
+    try:
+        drill.release()
+    except GamedayError as err:
+        pytest.fail(str(err), pytrace=False)
     if outcome is not None and outcome.heal_error:
         pytest.fail(f"healing failed: {outcome.heal_error}\nThe verdict stands: {_first_line_of(outcome)}", pytrace=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from chaos.core.errors import BadInput
+from chaos.evidence.distribution import render_distribution
+from chaos.evidence.html_extras import COLUMNS, summary_cells
 from chaos.evidence.paths import point_latest
 from chaos.evidence.report import load_report
-from chaos.evidence.terminal import Summary, plain_summary, render_summary, report_summary
+from chaos.evidence.terminal import Summary, plain, plain_summary, render_summary, report_summary
 from chaos.plugin.keys import OPTIONS, SUMMARIES
 from chaos.plugin.options import GamedayOptions
+
+_REPEAT = re.compile(r"-\d+\]$")
 
 
 def summaries(config: pytest.Config) -> list[Summary]:
@@ -47,7 +52,19 @@ def show(terminal: pytest.TerminalReporter, found: Sequence[Summary], options: G
         terminal.write(text.get())
     else:
         terminal.write(plain_summary(found, columns=columns))
+    for group in repeats(found):
+        terminal.write_sep("-", "repeats")
+        terminal.write(plain(render_distribution(group), columns=columns))
     terminal.write_line(f"run {options.run_id}, seed {options.seed}: {_shown(options.run_dir)}")
+
+
+def repeats(found: Sequence[Summary]) -> list[list[Summary]]:
+    """The drills that ran more than once (``…[docker-1]``, ``…[docker-2]``), each with all its runs."""
+    groups: dict[str, list[Summary]] = {}
+    for summary in found:
+        if numbered := _REPEAT.search(str(summary["drill"])):
+            groups.setdefault(str(summary["drill"])[: numbered.start()], []).append(summary)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def finish_run(options: GamedayOptions) -> None:
@@ -68,3 +85,13 @@ def html_lines(config: pytest.Config) -> list[str]:
         text = f"{summary['drill']}: {summary['sentence']}"
         lines.append(f"<p><strong>{html.escape(str(summary['headline']))}</strong> {html.escape(text)}</p>")
     return lines
+
+
+def header_cells() -> list[str]:
+    """Of the columns that drills add to pytest-html's table."""
+    return [f"<th>{html.escape(name)}</th>" for name in COLUMNS]
+
+
+def row_cells(summary: Summary | None) -> list[str]:
+    """As many for one row; empty ones for a test that is no drill."""
+    return summary_cells(summary) if summary is not None else ["<td></td>"] * len(COLUMNS)

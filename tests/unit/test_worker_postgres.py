@@ -67,8 +67,7 @@ def count(outcome: Outcome, operations: list[Operation]) -> int:
 
 
 def test_acknowledged_appends_are_there(server: PlainPostgres, tmp_path: Path) -> None:
-    """Every acknowledged id is in the ledger once, with its body, and its operation says which node and timeline answered, by the node's name
-    where the setting cluster_name is that of something else."""
+    """Every acknowledged id is in the ledger once, with its body, and its operation says who answered, on which timeline."""
     with Run(tmp_path, workload(server)) as run:
         run.wait("appends", lambda ops: count(Outcome.OK, ops) > 50)
         assert run.stop() == 0

@@ -30,7 +30,7 @@ def connect(timeout_s: float = CALL_TIMEOUT_S) -> Any:
         raise Unavailable(
             "the docker environment needs the packages docker and testcontainers",
             observed=str(err),
-            next_step="pip install 'pytest-gameday[docker]'",
+            next_step="pip install -e '.[docker]' in a checkout of pytest-gameday (or: pip install docker testcontainers)",
         ) from None
     try:
         _knock(get_docker_host() or _DEFAULT_HOST)
