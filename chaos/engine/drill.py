@@ -335,7 +335,7 @@ class Drill:
         try:
             found = self._busy(f"reading survivors ({label})", lambda: system.read_survivors(label))
             self._history.event("read", found)
-        except GamedayError as err:
+        except (GamedayError, OSError) as err:
             self.note(f"survivors could not be read ({label}): {err}")
             if not only_if_recovered and self._bounds_loss():
                 text = f"The survivors could not be read ({label}), so nothing is known of what was lost: {err}"

@@ -126,6 +126,48 @@ def test_what_is_no_verdict_of_the_system(box: pytest.Pytester, run: Run) -> Non
     assert "bad input: a workload of 10 operations/s" in text and "use a rate of 200 or more" in text
 
 
+EVADING = '''
+import pytest
+from chaos import Noop
+
+@pytest.mark.drill(rpo=0)
+def test_unread(drill, box):
+    """The ledger is lost with everything in it."""
+    drill.workload(box.writes())
+    with drill.inject(Noop(box.node.ref)):
+        pass
+    box._ledger.rename(box._ledger.with_suffix(".gone"))
+
+@pytest.mark.drill(rpo=0)
+@pytest.mark.box(lossy=True)
+def test_leaves(drill, box):
+    """A test that leaves when it has seen enough."""
+    drill.workload(box.writes())
+    with drill.inject(Noop(box.node.ref)):
+        pytest.skip("seen enough")
+
+@pytest.mark.drill(rto="20s")
+@pytest.mark.box(lossy=True)
+def test_says_nothing_of_loss(drill, box):
+    """A drill that states no RPO."""
+    drill.workload(box.writes())
+    with drill.inject(Noop(box.node.ref)):
+        pass
+'''
+
+
+def test_nothing_gets_out_of_a_verdict(box: pytest.Pytester, run: Run) -> None:
+    """Survivors that could not be read are INVALID, and neither a skip after the injection nor silence about RPO hides a loss."""
+    box.makepyfile(EVADING)
+    result = run()
+    result.assert_outcomes(failed=3)
+    reports = _reports(box)
+    unread, leaves, silent = (reports[f"{name}[here]"] for name in ("test_unread", "test_leaves", "test_says_nothing_of_loss"))
+    assert (unread["verdict"], unread["findings"][0]["code"]) == ("INVALID", "read")
+    assert (leaves["verdict"], leaves["findings"][0]["code"]) == ("FAIL", "rpo")
+    assert (silent["verdict"], silent["findings"][0]["code"]) == ("FAIL", "rpo")
+
+
 def test_a_required_environment_may_not_be_skipped(box: pytest.Pytester, run: Run) -> None:
     """With ``--drill-require`` the same skip is a failure that says so."""
     box.makepyfile(OTHERS)
