@@ -1,3 +1,3 @@
-"""The systems under drill that this repository brings; the plugin itself is loaded by its entry point."""
+"""The systems under drill that this repository brings, and pytest's own helper for testing plugins; ours is loaded by its entry point."""
 
-pytest_plugins = ["fixtures.postgres"]
+pytest_plugins = ["fixtures.postgres", "pytester"]

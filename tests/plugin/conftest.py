@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from plugin_project import Run
 
-pytest_plugins = ["pytester"]
-
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
