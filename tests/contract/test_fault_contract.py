@@ -250,8 +250,6 @@ def test_foreign_state_is_refused(place: Place) -> None:
     require(resolve(a), Services, for_what="this test").stop_service("sleeper")
     with pytest.raises(EnvironmentFailed, match="no service to stop runs"):
         Stop(a).plan("test", resolve)
-    with pytest.raises(EnvironmentFailed, match="no process named 'nonsense' runs"):
-        Kill(a, process="nonsense").plan("test", resolve)
     require(resolve(a), PacketFilter, for_what="this test").drop("test", [DropRule(inbound=True, peers=(resolve(b).address,))])
     with pytest.raises(EnvironmentFailed, match="under the tag test"):
         Partition.between(a, [b]).plan("test", resolve)
@@ -267,6 +265,8 @@ def test_what_makes_no_sense_is_bad_input(place: Place) -> None:
     a, b, _ = place.refs
     with pytest.raises(BadInput, match="no service 'nonsense'"):
         Stop(a, service="nonsense").plan("test", place.resolve)
+    with pytest.raises(BadInput, match="no process named 'nonsense' runs"):
+        Kill(a, process="nonsense").plan("test", place.resolve)
     for wrong in (Partition((a,), ()), Partition((a, b), (b,))):
         with pytest.raises(BadInput, match="two sides"):
             wrong.plan("test", place.resolve)
