@@ -86,7 +86,7 @@ def key_figures(report: Report) -> list[KeyFigure]:
     figures = []
     if report.rto is not None:
         spans = (
-            ("RTO, from the heal", "rto_after_heal", report.rto.after_heal),
+            ("RTO, from the heal", "rto", report.rto.after_heal),
             ("RTO, as clients saw it", "rto_client", report.rto.client),
             ("RTO, from the incident", "rto_incident", report.rto.incident),
         )

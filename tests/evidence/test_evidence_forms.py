@@ -11,14 +11,17 @@ from typing import Any
 from xml.etree import ElementTree
 
 import evidence_samples as samples
+import msgspec
 import pytest
 from rich.console import Console
 
+from chaos.core.model import Interval, Verdict
 from chaos.evidence.distribution import covered_quantile, distribution, loss_bound, render_distribution, statements
 from chaos.evidence.html_extras import COLUMNS, row_html, sparkline, summary_cells
 from chaos.evidence.junit import properties
 from chaos.evidence.report import ReportPaths, load_report, write_report
 from chaos.evidence.terminal import plain, plain_summary, render_summary, report_summary, summary_dict
+from chaos.measure.result import ObjectiveResult
 
 MAKERS = [samples.outcome, samples.lossy, samples.never_recovered, samples.invalid, samples.hostile, samples.many_faults]
 
@@ -66,6 +69,21 @@ def test_terminal_names_figures_bounds_and_faults(history: Path, drill_dir: Path
     text = plain_summary([summary(samples.lossy, history, drill_dir)])
     for part in ("2.407 – 2.436 s", "objective ≤ 30 s", "152 lost", "81.1 %", "power-loss on pg1: landed +3.098 s, healed and verified"):
         assert part in text
+
+
+def test_an_rto_from_the_heal_is_shown_with_its_bound(history: Path, drill_dir: Path) -> None:
+    """Where the budget counts from the heal, that figure carries the objective and the others do not."""
+    passed = samples.outcome(history)
+    rto = msgspec.structs.replace(samples.rto_passed(), after_heal=Interval(0.9, 1.1))
+    objective = ObjectiveResult("rto", 10.0, 0.9, 1.1, "s", Verdict.PASS, "writes")
+    judgement = msgspec.structs.replace(passed.judgement, rto=rto, objectives=(objective,))
+    healed = msgspec.structs.replace(passed, judgement=judgement)
+    lines = plain_summary([summary_dict(healed, write_report(healed, drill_dir))]).splitlines()
+    assert [" ".join(line.split()) for line in lines if "RTO" in line] == [
+        "RTO, from the heal 0.90 – 1.10 s objective ≤ 10 s PASS",
+        "RTO, as clients saw it 2.407 – 2.436 s not judged",
+        "RTO, from the incident 2.39 – 2.55 s not judged",
+    ]
 
 
 def test_terminal_colours_only_where_there_are_some(history: Path, drill_dir: Path) -> None:
