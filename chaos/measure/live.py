@@ -45,6 +45,7 @@ class _Follower:
     def __init__(self, info: WorkloadInfo) -> None:
         self.info = info
         self.good = self.bad = self.unsent = 0
+        self._first, self._last, self._count = 1 << 62, -1, 0
         self._buckets: dict[int, list[int]] = {}
         self._chunks: list[Int64] = []
         self._latest_sent_ns = 0
@@ -61,8 +62,10 @@ class _Follower:
         self.bad += n - n_good
         self.unsent += n_unsent
         self._latest_sent_ns = max(self._latest_sent_ns, int(rows[2].max()))
-        if n_good < n:
+        self._first, self._last, self._count = min(self._first, int(rows[0].min())), max(self._last, int(rows[0].max())), self._count + n
+        if n_good < n or self._last - self._first + 1 != self._count:  # a number that is missing is an operation in flight: not good yet
             self._found = None
+        if n_good < n:
             self._spoilt.append(rows[2:4, ~good & ~unsent])
         for bucket, fine in zip((rows[3] // BUCKET_NS).tolist(), good.tolist(), strict=True):
             self._buckets.setdefault(bucket, [0, 0])[0 if fine else 1] += 1
