@@ -2,8 +2,9 @@
 
 Recovery is decided by the very function that the judge uses (:func:`chaos.measure.outage.find_outages`), on what has been written so far:
 operations in flight are *missing* and hence not good. It is consulted only when recovery is possible at all (a whole window has passed
-since the last bad operation) and its yes is kept until another operation that is not good arrives, so the cost per operation stays
-constant; only while nothing is bad and yet unsent operations keep recovery away does each look go over the whole history.
+since the last bad operation) and its yes is kept until an operation arrives that is not good, or that leaves a gap in the numbers (an
+operation in flight), so the cost per operation stays constant as long as all is well; while operations are unsent or in flight each look
+goes over the whole history.
 """
 
 from __future__ import annotations
