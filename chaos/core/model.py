@@ -70,10 +70,26 @@ class NodeRef(msgspec.Struct, frozen=True):
         return f"{self.environment}/{self.system}/{self.name}"
 
 
+class Step(msgspec.Struct, frozen=True):
+    """One act that puts a node back, so plain that something beside the node can do it when nothing of ours is left.
+
+    ``do`` is one of :data:`STEPS`; ``argument`` the service of ``start_service``, the tag of ``undrop``, or the POSIX shell script of
+    ``shell`` (run on the node as its administrator). Every step is idempotent and a no-op where nothing was done.
+    """
+
+    node: str
+    do: str
+    argument: str = ""
+
+
+STEPS = ("power_on", "thaw", "start_service", "undrop", "shell")
+
+
 class Undo(msgspec.Struct, frozen=True):
     """Everything that is needed to put one fault back, as data. Written to the journal before the effect.
 
-    ``prior`` is the state found on the nodes before; ``params`` are the fault's own parameters.
+    ``prior`` is the state found on the nodes before; ``params`` are the fault's own parameters. ``steps`` is what a dead-man's switch
+    does, in this order, when nobody extends it any more; a fault that declares the net ``dead-man`` always fills it.
     """
 
     fault_id: str
@@ -82,6 +98,7 @@ class Undo(msgspec.Struct, frozen=True):
     nodes: tuple[NodeRef, ...]
     params: dict[str, Json]
     prior: dict[str, Json]
+    steps: tuple[Step, ...] = ()
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -92,8 +109,9 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 class FaultState(StrEnum):
-    """Life of a fault. The history has every transition; the journal has the intent (planned),
-    landed and verified."""
+    """Life of a fault. The history has every transition but the last two; the journal has planned (the intent), armed (where there is a
+    dead-man's switch), landed, heal_issued, verified, and those two: an attempt to heal that failed, and a person's word that what is
+    left is known and accepted."""
 
     PLANNED = "planned"
     ARMED = "armed"
@@ -102,6 +120,8 @@ class FaultState(StrEnum):
     HEAL_ISSUED = "heal_issued"
     HEALED = "healed"
     VERIFIED = "verified"
+    HEAL_FAILED = "heal_failed"
+    ACKNOWLEDGED = "acknowledged"
 
 
 class FaultRecord(msgspec.Struct, frozen=True):

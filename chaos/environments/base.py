@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from chaos.core.errors import Unavailable
-from chaos.core.model import Json, NodeRef
+from chaos.core.model import Json, NodeRef, Undo
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -124,11 +124,15 @@ class Services(Protocol):
 
 class DropRule(msgspec.Struct, frozen=True, order=True):
     """Packets to be dropped on one node: incoming (``inbound``) or outgoing, from/to ``peers`` (addresses or CIDRs; empty:
-    everybody but loopback), optionally only TCP ``port`` (the node's own port for inbound and outbound alike)."""
+    everybody but loopback), optionally only TCP ``port`` (the node's own port for inbound and outbound alike). ``share`` (0 < share ≤ 1)
+    of them, chosen at random; a filter that can only drop all refuses a smaller one with Unavailable. ``reject``: TCP packets only, and
+    whoever sent one is told by a reset; a filter that can only be silent refuses it with Unavailable."""
 
     inbound: bool
     peers: tuple[str, ...] = ()
     port: int | None = None
+    share: float = 1.0
+    reject: bool = False
 
 
 @runtime_checkable
@@ -143,8 +147,16 @@ class PacketFilter(Protocol):
         """No-op where nothing is held under ``tag``."""
         ...
 
+    def check_drop(self, rules: Sequence[DropRule]) -> None:
+        """Raises Unavailable, with the fix, where this filter cannot hold such rules. Changes nothing."""
+        ...
+
     def drops(self) -> Mapping[str, int]:
         """Tag -> number of rules that the kernel holds now."""
+        ...
+
+    def dropped(self, tag: str) -> int | None:
+        """Packets that the rules of ``tag`` have caught so far, by the kernel's own count; None where it does not count."""
         ...
 
     def passes(self, peer: Node) -> bool:
@@ -152,11 +164,109 @@ class PacketFilter(Protocol):
         ...
 
 
+@runtime_checkable
+class Echoes(Protocol):
+    """Sends many echoes at once: what one at a time would take minutes to measure."""
+
+    def echoes(self, peer: Node, count: int) -> int:
+        """How many of ``count`` ICMP echoes to ``peer`` were answered in time."""
+        ...
+
+
+@runtime_checkable
+class Link(Protocol):
+    """Takes the network link of a node down and up again, as an unplugged cable would; its processes go on."""
+
+    def link_down(self) -> None: ...
+    def link_up(self) -> None:
+        """Addresses and routes are as they were before. Idempotent."""
+        ...
+
+    def linked(self) -> bool: ...
+
+
+@runtime_checkable
+class Sysctls(Protocol):
+    """Kernel settings of the node's own network namespace, never the host's. ``name`` is what comes after ``/proc/sys/net/``."""
+
+    def sysctl(self, name: str) -> str: ...
+    def set_sysctl(self, name: str, value: str) -> None: ...
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """A file system that belongs to the node alone and has a size of its own: filling it fills nothing else. Bytes."""
+
+    path: str
+    size_bytes: int
+    free_bytes: int
+
+
+@runtime_checkable
+class Volumes(Protocol):
+    """Knows which of its file systems are its own. A path on any other (the host's root disk, a shared one) is never filled."""
+
+    def volumes(self) -> Sequence[Volume]: ...
+
+
+@runtime_checkable
+class ReadOnlyVolumes(Protocol):
+    """Can make one of its own volumes read-only while it is in use, and writable again."""
+
+    def set_read_only(self, path: str, on: bool) -> None:
+        """The whole file system where nobody has a file of it open for writing; else only what is opened by path from now on: who
+        has a file open goes on writing. Idempotent."""
+        ...
+
+    def read_only(self, path: str) -> str:
+        """``""`` writable, ``whole``, or ``new`` (only what is opened by path)."""
+        ...
+
+
+@runtime_checkable
+class StartupClock(Protocol):
+    """Gives what starts on the node from now on another monotonic clock. What runs keeps its own, and so does the machine."""
+
+    def offset_clock(self, offset_s: int) -> None:
+        """CLOCK_MONOTONIC and CLOCK_BOOTTIME are so many seconds ahead (negative: behind) for what is started; 0: as the machine's."""
+        ...
+
+    def clock_offset_s(self) -> int: ...
+
+
+@runtime_checkable
+class CpuQuota(Protocol):
+    """Limits the processor time of the whole node."""
+
+    def limit_cpu(self, cores: float | None) -> None:
+        """At most so many cores; None: as many as there are."""
+        ...
+
+    def cpu_limit(self) -> float | None: ...
+
+
+@runtime_checkable
+class MemoryLimit(Protocol):
+    """A node whose memory is bounded, apart from its host's."""
+
+    def memory_limit_bytes(self) -> int | None:
+        """None: not bounded; filling it would fill the host's."""
+        ...
+
+    def memory_used_bytes(self) -> int: ...
+
+
 Capability = TypeVar("Capability")
 
 
-def require(node: Node, capability: type[Capability], *, for_what: str) -> Capability:
-    """``node`` seen as having ``capability``.
+def require(
+    node: Node,
+    capability: type[Capability],
+    *,
+    for_what: str,
+    because: str = "",
+    next_step: str = "choose another fault, or an environment whose nodes have it (gameday doctor lists them)",
+) -> Capability:
+    """``node`` seen as having ``capability``. ``because``: why a node may lack it, where that is known.
 
     Raises:
         Unavailable: naming the node, the capability and what wanted it.
@@ -164,9 +274,9 @@ def require(node: Node, capability: type[Capability], *, for_what: str) -> Capab
     if isinstance(node, capability):
         return node
     raise Unavailable(
-        f"{for_what} needs the capability {capability.__name__.lower()}, which this node lacks",
+        f"{for_what} needs the capability {capability.__name__.lower()}, which this node lacks" + (f": {because}" if because else ""),
         where=str(node.ref),
-        next_step="choose another fault, or an environment whose nodes have it (gameday doctor lists them)",
+        next_step=next_step,
         capability=capability.__name__.lower(),
     )
 
@@ -182,12 +292,58 @@ class ClientProcess(Protocol):
     def wait(self, timeout_s: float) -> int: ...
 
 
+@runtime_checkable
+class DeadMan(Protocol):
+    """The dead-man's switch of a standing environment: undoes a fault on its own when nobody extends its deadline any more, whatever
+    has become of runner, healer and network. It lives on or beside the nodes, is armed before the effect, and removes itself."""
+
+    def arm(self, undo: Undo, deadline_s: float) -> None:
+        """Ready to act on ``undo.steps`` in ``deadline_s`` from now. Raises Unavailable for a step that it cannot do."""
+        ...
+
+    def extend(self, fault_id: str, deadline_s: float) -> None:
+        """The heartbeat: the deadline is ``deadline_s`` from now. Raises EnvironmentFailed where the switch is gone or has acted."""
+        ...
+
+    def disarm(self, fault_id: str) -> None:
+        """It will not act; nothing of it is left for this fault. A no-op where nothing is armed."""
+        ...
+
+    def armed(self) -> Mapping[str, float]:
+        """Fault id -> seconds left."""
+        ...
+
+
 class Environment(Protocol):
-    """A named place where systems run. One object per pytest process; constructing it is free, ``open`` is not."""
+    """A named place where systems run. One object per pytest process; constructing it is free, ``open`` is not.
+
+    A healer is another process, which finds the provider by ``kind`` (entry-point group ``chaos.environments``), constructs it with
+    ``settings()`` and uses ``resolve``, ``reclaim`` and, of a standing one, ``dead_man``; it never calls ``open``.
+    """
 
     name: str
     kind: str
     disposable: bool
+
+    def settings(self) -> dict[str, Json]:
+        """Keyword arguments with which the provider reaches the same nodes from another process. No secrets."""
+        ...
+
+    def resolve(self, ref: NodeRef) -> Node:
+        """The node behind ``ref`` now, from its locator alone, in whatever process.
+
+        Raises:
+            EnvironmentGone: it does not exist any more, for good; EnvironmentFailed: it cannot be reached.
+        """
+        ...
+
+    def reclaim(self) -> list[str]:
+        """Remove what dead runs left of a disposable environment, and wait until it is gone; returns what. A standing one: nothing."""
+        ...
+
+    def dead_man(self) -> DeadMan | None:
+        """The switch of a standing environment; None for a disposable one, whose nodes end with their run."""
+        ...
 
     def doctor(self) -> list[ProbeLine]:
         """What this machine can do, item by item. Changes nothing, takes at most a few seconds."""

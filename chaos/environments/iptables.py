@@ -1,4 +1,5 @@
-"""Drops packets by iptables, in chains of our own: what to run, and what the kernel's answer means.
+"""Drops packets by iptables (all of them, a random share, or with a TCP reset), in chains of our own: what to run, and what the
+kernel's answer means.
 
 Two user chains per tag (one for each direction), one jump rule each in INPUT and OUTPUT, and our comment on every rule, so that
 each is recognised as ours. Nothing else is read as ours, changed or flushed: where a chain or a jump of our name exists without our
@@ -18,7 +19,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from chaos.core.errors import BadInput, EnvironmentFailed
+from chaos.core.errors import BadInput, EnvironmentFailed, Unavailable
 from chaos.environments.base import Completed, DropRule
 
 Run: TypeAlias = Callable[[Sequence[str], bytes], Completed]
@@ -27,6 +28,8 @@ Run: TypeAlias = Callable[[Sequence[str], bytes], Completed]
 COMMENT = "gameday:"
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HOOKS = (("INPUT", "I"), ("OUTPUT", "O"))
+_CATCHING = ("DROP", "REJECT")
+_COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*)")
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -78,15 +81,26 @@ def held(table: Table) -> dict[str, int]:
     for rule in table.rules:
         if rule.comment.startswith(COMMENT):
             tag = rule.comment.removeprefix(COMMENT)
-            counts[tag] = counts.get(tag, 0) + (rule.target == "DROP")
+            counts[tag] = counts.get(tag, 0) + (rule.target in _CATCHING)
     return counts
+
+
+def caught(counted: str, tag: str) -> int:
+    """Packets that the rules of ``tag`` have caught, from what ``iptables-save -c -t filter`` printed."""
+    packets = 0
+    for found in filter(None, map(_COUNTED.fullmatch, counted.splitlines())):
+        (rule,) = parse(found[2]).rules
+        if rule.comment == f"{COMMENT}{tag}" and rule.target in _CATCHING:
+            packets += int(found[1])
+    return packets
 
 
 def install_script(tag: str, rules: Sequence[DropRule], table: Table) -> str:
     """Input of ``iptables-restore --noflush`` that makes ``tag`` hold exactly ``rules``."""
     lines = ["*filter", *(f":{chain_of(tag, letter)} - [0:0]" for _, letter in _HOOKS)]
     for rule in rules:
-        lines += [f"-A {line} {_comment(tag)} -j DROP" for line in _matches(tag, rule)]
+        target = "REJECT --reject-with tcp-reset" if rule.reject else "DROP"
+        lines += [f"-A {line} {_comment(tag)} -j {target}" for line in _matches(tag, rule)]
     jumps = {rule.chain for rule in table.rules if rule.target in _chains(tag)}
     lines += [f"-I {hook} 1 {_comment(tag)} -j {chain_of(tag, letter)}" for hook, letter in _HOOKS if hook not in jumps]
     return "\n".join([*lines, "COMMIT", ""])
@@ -130,15 +144,38 @@ class IptablesFilter:
         if script:
             self._restore(script, f"undrop {tag}")
 
+    def check_drop(self, rules: Sequence[DropRule]) -> None:
+        """A trial that commits nothing.
+
+        Raises:
+            Unavailable: this iptables, or the kernel beneath it, does not know what such rules need.
+        """
+        done = self._run(("iptables-restore", "--test", "--noflush"), install_script("trial", rules, Table({}, ())).encode())
+        if done.code != 0:
+            raise Unavailable(
+                "iptables cannot hold such rules here",
+                where=self._where,
+                observed=(done.err.strip() or f"exit {done.code}")[-300:],
+                next_step="load what it needs on the machine whose kernel this is: sudo modprobe -a xt_statistic ipt_REJECT",
+                capability="packetfilter",
+            )
+
     def drops(self) -> dict[str, int]:
         """Tag -> number of dropping rules held now."""
         return held(self._table())
 
+    def dropped(self, tag: str) -> int:
+        """Packets that the rules of ``tag`` have caught so far."""
+        return caught(self._saved("-c"), tag)
+
     def _table(self) -> Table:
-        done = self._run(("iptables-save", "-t", "filter"), b"")
+        return parse(self._saved())
+
+    def _saved(self, *options: str) -> str:
+        done = self._run(("iptables-save", *options, "-t", "filter"), b"")
         if done.code != 0:
             raise EnvironmentFailed("iptables-save failed", where=self._where, observed=done.err.strip() or f"exit {done.code}")
-        return parse(done.out)
+        return done.out
 
     def _restore(self, script: str, what: str) -> None:
         done = self._run(("iptables-restore", "-w", "5", "--noflush"), script.encode())
@@ -159,13 +196,23 @@ class IptablesFilter:
 
 
 def _matches(tag: str, rule: DropRule) -> Iterator[str]:
-    """The matching part of the rules (chain first) that one DropRule stands for."""
+    """The matching part of the rules (chain first) that one DropRule stands for. A network may have the node's own address in it: what it
+    says to itself is spared there too."""
     chain = chain_of(tag, "I" if rule.inbound else "O")
-    port = "" if rule.port is None else f" -p tcp -m tcp --{'d' if rule.inbound else 's'}port {_checked_port(rule.port)}"
+    lo, which = f"! {'-i' if rule.inbound else '-o'} lo", _which(rule)
     if not rule.peers:
-        yield f"{chain} ! {'-i' if rule.inbound else '-o'} lo{port}"
-    for peer in rule.peers:
-        yield f"{chain} {'-s' if rule.inbound else '-d'} {_checked_peer(peer)}{port}"
+        yield f"{chain} {lo}{which}"
+    for peer in map(_checked_peer, rule.peers):
+        spared = "" if peer.endswith("/32") else f"{lo} "
+        yield f"{chain} {spared}{'-s' if rule.inbound else '-d'} {peer}{which}"
+
+
+def _which(rule: DropRule) -> str:
+    """Which packets of those peers. A reset is never answered by another: that one has to get through."""
+    words = " -p tcp -m tcp" if rule.reject or rule.port is not None else ""
+    words += "" if rule.port is None else f" --{'d' if rule.inbound else 's'}port {_checked_port(rule.port)}"
+    words += " ! --tcp-flags RST RST" if rule.reject else ""
+    return words if rule.share == 1 else f"{words} -m statistic --mode random --probability {_checked_share(rule.share):.9f}"
 
 
 def _comment(tag: str) -> str:
@@ -191,6 +238,12 @@ def _checked_port(port: int) -> int:
     if not 0 < port < 65536:
         raise BadInput(f"{port} is no TCP port", next_step="give one of 1 to 65535")
     return port
+
+
+def _checked_share(share: float) -> float:
+    if not 0 < share <= 1:
+        raise BadInput(f"{share} is no share of packets", expected="more than 0, at most 1")
+    return share
 
 
 def _checked_peer(peer: str) -> str:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from chaos.core.clock import now_ns
-from chaos.core.model import Json, NodeRef, Proof, Undo
+from chaos.core.model import Json, NodeRef, Proof, Step, Undo
 from chaos.faults.base import Resolve
 
 
@@ -18,7 +18,7 @@ class OneNode(msgspec.Struct, frozen=True):
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
-    nets: ClassVar[tuple[str, ...]] = ("fixture",)
+    nets: ClassVar[tuple[str, ...]] = ("fixture", "healer")
     landed_within_s: ClassVar[float] = 10.0
     healed_within_s: ClassVar[float] = 60.0
 
@@ -42,6 +42,11 @@ class OneNode(msgspec.Struct, frozen=True):
         if now != undo.prior["state"]:
             return None
         return Proof(now_ns(), f"{undo.nodes[0].name} is as before: {summary(now)}")
+
+
+def with_steps(undo: Undo, *steps: Step) -> Undo:
+    """``undo`` with what a dead-man's switch does, in this order."""
+    return msgspec.structs.replace(undo, steps=steps)
 
 
 def summary(state: dict[str, Json]) -> str:

@@ -10,9 +10,9 @@ from chaos.core.clock import NS, now_ns
 from chaos.core.errors import BadInput
 from chaos.core.model import Json, Proof, Undo
 from chaos.environments.base import Process, Processes, Services, require
-from chaos.faults._single import OneNode
+from chaos.faults._single import OneNode, with_steps
 from chaos.faults.base import Resolve
-from chaos.faults.stop import start_again
+from chaos.faults.stop import start_again, starts
 
 SETTLE_S = 3.0
 
@@ -21,13 +21,14 @@ class Kill(OneNode, frozen=True):
     """Sends a signal (SIGKILL) to the first process of a node named ``process`` and not to its children of the same name: for
     ``postgres`` that is the postmaster. Healing starts the services that ran before, unless something has done so already.
 
-    Needs the capabilities ``processes`` and ``services``. Nets: fixture.
+    Needs the capabilities ``processes`` and ``services``. Nets: fixture, healer, dead-man.
     """
 
     process: str
     signal_number: int = int(signal.SIGKILL)
 
     kind: ClassVar[str] = "kill"
+    nets: ClassVar[tuple[str, ...]] = ("fixture", "healer", "dead-man")
 
     def plan(self, fault_id: str, resolve: Resolve) -> Undo:
         node = resolve(self.node)
@@ -37,7 +38,8 @@ class Kill(OneNode, frozen=True):
         if not victims:
             names = ", ".join(sorted({p.name for p in running})) or "none"
             raise BadInput(f"Kill: no process named {self.process!r} runs", where=str(self.node), expected=f"one of: {names}")
-        return self.undo_record(fault_id, resolve, victims=victims, stopped=[name for name, runs in services.items() if runs])
+        serving = [name for name, runs in services.items() if runs]
+        return with_steps(self.undo_record(fault_id, resolve, victims=victims, stopped=[*serving]), *starts(self.node.name, serving))
 
     def inject(self, undo: Undo, resolve: Resolve) -> None:
         node = require(resolve(self.node), Processes, for_what="Kill")

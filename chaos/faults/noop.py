@@ -15,7 +15,7 @@ from chaos.faults.base import Resolve
 class Noop(OneNode, frozen=True):
     """Looks at the node twice and does nothing between.
 
-    Needs no capability. Nets: fixture (there is nothing to undo).
+    Needs no capability. Nets: fixture, healer (there is nothing to undo).
     """
 
     kind: ClassVar[str] = "noop"

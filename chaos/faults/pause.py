@@ -6,24 +6,25 @@ from typing import ClassVar
 
 from chaos.core.clock import now_ns
 from chaos.core.errors import EnvironmentFailed
-from chaos.core.model import Proof, Undo
+from chaos.core.model import Proof, Step, Undo
 from chaos.environments.base import Freeze, require
-from chaos.faults._single import OneNode
+from chaos.faults._single import OneNode, with_steps
 from chaos.faults.base import Resolve
 
 
 class Pause(OneNode, frozen=True):
     """Freezes one node (cgroup freezer or SIGSTOP to all, whichever the environment has) and thaws it.
 
-    Needs the capability ``freeze``. Nets: fixture. A process that was stopped before stays stopped afterwards.
+    Needs the capability ``freeze``. Nets: fixture, healer, dead-man. A process that was stopped before stays stopped afterwards.
     """
 
     kind: ClassVar[str] = "pause"
+    nets: ClassVar[tuple[str, ...]] = ("fixture", "healer", "dead-man")
 
     def plan(self, fault_id: str, resolve: Resolve) -> Undo:
         if require(resolve(self.node), Freeze, for_what="Pause").frozen():
             raise EnvironmentFailed("the node is frozen already, and not by this fault", where=str(self.node), next_step="thaw it first")
-        return self.undo_record(fault_id, resolve)
+        return with_steps(self.undo_record(fault_id, resolve), Step(self.node.name, "thaw"))
 
     def inject(self, undo: Undo, resolve: Resolve) -> None:
         require(resolve(self.node), Freeze, for_what="Pause").freeze()

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import ClassVar
 
-from chaos.core.clock import now_ns
+from chaos.core.clock import NS, now_ns
 from chaos.core.errors import BadInput, EnvironmentFailed
-from chaos.core.model import Json, Proof, Undo
+from chaos.core.model import Proof, Step, Undo
 from chaos.environments.base import Services, require
-from chaos.faults._single import OneNode
+from chaos.faults._single import OneNode, with_steps
 from chaos.faults.base import Resolve
+
+SETTLE_S = 1.5
 
 
 class Stop(OneNode, frozen=True):
     """Stops one ``service`` of a node, or all of them ("" , the default); healing starts those that ran before.
 
-    Needs the capability ``services``. Nets: fixture.
+    Needs the capability ``services``. Nets: fixture, healer, dead-man.
     """
 
     service: str = ""
 
     kind: ClassVar[str] = "stop"
+    nets: ClassVar[tuple[str, ...]] = ("fixture", "healer", "dead-man")
 
     def plan(self, fault_id: str, resolve: Resolve) -> Undo:
         services = require(resolve(self.node), Services, for_what="Stop").services()
-        stopped: list[Json] = [name for name in self._chosen(list(services)) if services[name]]
+        stopped = [name for name in self._chosen(list(services)) if services[name]]
         if self.service and self.service not in services:
             raise BadInput(f"no service {self.service!r}", where=str(self.node), expected=f"one of {', '.join(services) or '(none)'}")
         if not stopped:
             raise EnvironmentFailed("no service to stop runs", where=str(self.node), observed=str(dict(services)))
-        return self.undo_record(fault_id, resolve, stopped=stopped)
+        return with_steps(self.undo_record(fault_id, resolve, stopped=[*stopped]), *starts(self.node.name, stopped))
 
     def _chosen(self, names: list[str]) -> list[str]:
         return [name for name in names if self.service in ("", name)]
@@ -50,15 +55,25 @@ class Stop(OneNode, frozen=True):
 
     @classmethod
     def heal(cls, undo: Undo, resolve: Resolve) -> None:
-        start_again(undo, resolve)
+        """Start what does not run. Where everything runs it may have been told to stop by somebody who is no more, and end in a moment:
+        that moment is waited for."""
+        deadline_ns = now_ns() + int(SETTLE_S * NS)
+        while not start_again(undo, resolve) and now_ns() < deadline_ns:
+            time.sleep(0.05)
 
 
-def start_again(undo: Undo, resolve: Resolve) -> None:
-    """Start every service that ``undo`` says ran before and that does not run now."""
+def starts(node: str, services: Sequence[str]) -> tuple[Step, ...]:
+    """What a dead-man's switch does to have ``services`` run again."""
+    return tuple(Step(node, "start_service", name) for name in services)
+
+
+def start_again(undo: Undo, resolve: Resolve) -> bool:
+    """Start every service that ``undo`` says ran before and that does not run now. Was there any?"""
     services = require(resolve(undo.nodes[0]), Services, for_what=undo.kind)
-    for name in _names(undo):
-        if not services.services()[name]:
-            services.start_service(name)
+    gone = [name for name in _names(undo) if not services.services()[name]]
+    for name in gone:
+        services.start_service(name)
+    return bool(gone)
 
 
 def _names(undo: Undo) -> list[str]:

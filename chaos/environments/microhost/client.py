@@ -22,17 +22,22 @@ from pathlib import Path
 import msgspec
 
 from chaos.core.clock import wait_for
-from chaos.core.errors import DeadlineExceeded, EnvironmentFailed, EnvironmentGone, Unavailable
+from chaos.core.errors import BadInput, DeadlineExceeded, EnvironmentFailed, EnvironmentGone, Unavailable
 from chaos.core.model import Json, NodeRef
-from chaos.environments.base import Completed, DropRule, Node, Process
+from chaos.environments import marks
+from chaos.environments.base import Completed, DropRule, Node, Process, Volume
 from chaos.environments.iptables import IptablesFilter
 from chaos.environments.microhost import protocol as p
+from chaos.environments.owner import start_of
 
 START_WITHIN_S = 20.0
 REPLY_WITHIN_S = 30.0
 KEEP_OUTPUT_BYTES = 1 << 20
+READ_ONLY_WITHIN_S = 0.3
+OF_FAULTS = ".gameday-"  # what faults leave on a disk while they are in place
 BOOTING = "booting"  # the tag of the silence while a host boots
 REAL_TIME_PRIORITY = 1
+ECHO_BURST, ECHOES_WITHIN_S = 200, 0.03
 PING_WITHIN_S = 0.012  # the answer comes from the kernel, through a cable that exists only in memory
 
 
@@ -130,6 +135,7 @@ class Sandbox:
         except BaseException:
             self.close()
             raise
+        self.locator = {"root_pid": str(self.root_pid), "started": start_of(self.root_pid)}
         ours.settimeout(REPLY_WITHIN_S)
 
     def _greet(self) -> int:
@@ -233,7 +239,7 @@ def mount_point(directory: Path | None) -> Path:
 
 
 class MicroHost:
-    """A node with power, freeze, processes, services, packet filter and exec. See :mod:`chaos.environments.base`."""
+    """A node with power, freeze, processes, services, packet filter, link and exec. See :mod:`chaos.environments.base`."""
 
     def __init__(self, sandbox: Sandbox, name: str) -> None:
         self.sandbox, self._name = sandbox, name
@@ -245,7 +251,7 @@ class MicroHost:
 
     @property
     def ref(self) -> NodeRef:
-        return NodeRef("embedded", self.sandbox.system, self._name)
+        return NodeRef("embedded", self.sandbox.system, self._name, self.sandbox.locator)
 
     @property
     def name(self) -> str:
@@ -269,6 +275,10 @@ class MicroHost:
     def state(self) -> dict[str, Json]:
         seen = self.look()
         filters: dict[str, Json] = dict(self.drops()) if seen.powered and not seen.frozen else {}
+        marked: dict[str, Json] = {}
+        if seen.powered and not seen.frozen:
+            marked = marks.parse(self.run(("sh", "-c", marks.SCRIPT), privileged=True).out)
+        left: list[Json] = [*sorted(name for name in os.listdir(self.disk) if name.startswith(OF_FAULTS))]
         return {
             "powered": seen.powered,
             "link_up": seen.link_up,
@@ -276,6 +286,10 @@ class MicroHost:
             "frozen": seen.frozen,
             "services": {name: pid != 0 for name, pid in seen.services.items()},
             "drops": filters,
+            "disk": {"read_only": seen.read_only, "of faults": left},
+            "traced": list(seen.traced),
+            "clock_offset_s": seen.clock_offset_s,
+            **marked,
         }
 
     # Exec
@@ -393,8 +407,61 @@ class MicroHost:
             self.signal(process, signal.SIGKILL)
         wait_for(lambda: not self.services()[name], timeout_s=REPLY_WITHIN_S, what=f"{name} to be killed", interval_s=0.01)
 
+    # Volumes
+    def volumes(self) -> list[Volume]:
+        """Its one disk."""
+        seen = os.statvfs(self.disk)
+        path = str(self.sandbox.inside(self._name))
+        return [Volume(path, seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize)]
+
+    def set_read_only(self, path: str, on: bool) -> None:
+        """Who writes for a moment only is waited for."""
+        self._known_volume(path)
+        if not on:
+            self.sandbox.ask(p.SetReadOnly(self._name, on=False))
+            return
+        with contextlib.suppress(DeadlineExceeded):
+            wait_for(
+                lambda: self.sandbox.ask(p.SetReadOnly(self._name, on=True)).done,
+                timeout_s=READ_ONLY_WITHIN_S,
+                what="nobody to write",
+                interval_s=0.005,
+            )
+            return
+        self.sandbox.ask(p.SetReadOnly(self._name, on=True, by_path=True))
+
+    def read_only(self, path: str) -> str:
+        self._known_volume(path)
+        return self.look().read_only
+
+    # StartupClock
+    def offset_clock(self, offset_s: int) -> None:
+        self.sandbox.ask(p.OffsetClock(self._name, offset_s))
+
+    def clock_offset_s(self) -> int:
+        return self.look().clock_offset_s
+
+    def _known_volume(self, path: str) -> None:
+        own = str(self.sandbox.inside(self._name))
+        if path != own:
+            raise BadInput(f"{path} is no disk of this node", where=str(self.ref), expected=own)
+
+    # Sysctls
+    def sysctl(self, name: str) -> str:
+        return self._setting(name, ("cat", f"/proc/sys/net/{name}"), b"").strip()
+
+    def set_sysctl(self, name: str, value: str) -> None:
+        self._setting(name, ("tee", f"/proc/sys/net/{name}"), f"{value}\n".encode())
+
+    def _setting(self, name: str, argv: Sequence[str], stdin: bytes) -> str:
+        done = self._administer(argv, stdin)
+        if done.code != 0:
+            raise EnvironmentFailed(f"the kernel setting net/{name} was refused", where=str(self.ref), observed=done.err.strip())
+        return done.out
+
     # PacketFilter
     def drop(self, tag: str, rules: Sequence[DropRule]) -> None:
+        self.check_drop(rules)
         if not rules:
             self.undrop(tag)
         elif self._iptables is not None:
@@ -421,6 +488,39 @@ class MicroHost:
 
     def passes(self, peer: Node) -> bool:
         return self.sandbox.ask(p.Ping(self._name, peer.name, PING_WITHIN_S)).done
+
+    def check_drop(self, rules: Sequence[DropRule]) -> None:
+        """Routing rules are silent, and catch all packets or none."""
+        if not any(rule.reject or rule.share != 1 for rule in rules):
+            return
+        if self._iptables is None:
+            raise Unavailable(
+                "a random share of packets, and resets, need iptables, which this machine lacks",
+                where=str(self.ref),
+                next_step="sudo apt-get install iptables",
+                capability="packetfilter",
+            )
+        self._iptables.check_drop(rules)
+
+    def dropped(self, tag: str) -> int | None:
+        return self._iptables.dropped(tag) if self._iptables is not None and self.powered() else None
+
+    # Echoes
+    def echoes(self, peer: Node, count: int) -> int:
+        """In bursts: the supervisor does nothing else meanwhile."""
+        bursts = [ECHO_BURST] * (count // ECHO_BURST) + [count % ECHO_BURST]
+        return sum(self.sandbox.ask(p.Ping(self._name, peer.name, ECHOES_WITHIN_S, n)).answered for n in bursts if n)
+
+    # Link
+    def link_down(self) -> None:
+        """The cable is pulled on the bridge's side, also for a host without power: it boots without a network then."""
+        self.sandbox.ask(p.Plug(self._name, on=False))
+
+    def link_up(self) -> None:
+        self.sandbox.ask(p.Plug(self._name, on=True))
+
+    def linked(self) -> bool:
+        return self.look().link_up
 
 
 def descendants(processes: Sequence[Process], first_pid: int) -> list[Process]:

@@ -24,6 +24,8 @@ from pyroute2.iproute.linux import IPRoute
 from chaos.core.errors import EnvironmentFailed
 from chaos.environments.base import DropRule, Process
 from chaos.environments.microhost import kernel
+from chaos.environments.microhost.disk import look as look_at_disk
+from chaos.environments.microhost.disk import make as make_disk
 from chaos.environments.microhost.protocol import HostState, ServiceSpec
 
 NETWORK_PREFIX, BRIDGE = "10.66.0.", "br0"
@@ -33,6 +35,7 @@ SOL_RAW, ICMP_FILTER, ICMP_ECHO_REPLY = 255, 1, 0  # linux/icmp.h
 CMDLINE_BYTES = 2048  # of a process; more says nothing more, and all of them must fit one datagram
 RELEASE_WITHIN_S = 5.0
 SERVICE_NICE = 5
+ECHOES_AT_ONCE = 16
 
 
 @contextlib.contextmanager
@@ -61,8 +64,9 @@ class Host:
         self.fds: dict[str, int] = {}
         self.route: IPRoute | None = None
         self.echo: socket.socket | None = None
-        disk.mkdir(parents=True, exist_ok=True)
-        kernel.mount("gameday", str(disk), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"size={disk_bytes},mode=0755")
+        self.plugged = True
+        self.clock_offset_s = 0
+        make_disk(disk, disk_bytes)
 
     @property
     def powered(self) -> bool:
@@ -78,7 +82,7 @@ class Host:
             kind="veth",
             peer={"ifname": "eth0", "address": hardware_address(self.number), "net_ns_fd": f"/proc/{self.init_pid}/ns/net"},
         )
-        bridge.link("set", ifname=self.cable, master=bridge.link_lookup(ifname=BRIDGE)[0], state="up")
+        bridge.link("set", ifname=self.cable, master=bridge.link_lookup(ifname=BRIDGE)[0], state="up" if self.plugged else "down")
         with inside(self.fds["net"], own_net):
             self.route = IPRoute()
             self.echo = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
@@ -108,6 +112,13 @@ class Host:
         if self.route is not None:
             eth0 = self.route.link_lookup(ifname="eth0")[0]
             self.route.neigh("replace", dst=other.address, lladdr=hardware_address(other.number), ifindex=eth0, state="permanent")
+
+    def plug(self, bridge: IPRoute, *, on: bool) -> None:
+        """The far end of the cable: our interface loses its carrier and nothing else. Addresses, routes and permanent neighbours stay,
+        and what is sent vanishes without an error, as with a cable that somebody pulled."""
+        self.plugged = on
+        if self.powered:
+            bridge.link("set", ifname=self.cable, state="up" if on else "down")
 
     def power_off(self, bridge: IPRoute) -> None:
         """Unplug, then kill: a dying process must not be able to say goodbye to its peers."""
@@ -173,7 +184,7 @@ class Host:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         go_between = os.fork()
         if go_between == 0:
-            _go_between(self.fds, argv, env, cwd, stdio, status, writer, privileged=privileged)
+            _go_between(self.fds, argv, env, cwd, stdio, status, writer, privileged=privileged, clock_offset_s=self.clock_offset_s)
         os.close(writer)
         with os.fdopen(reader, "rb") as pipe:
             report = pipe.read()  # ends when the program has been executed, or has failed to be
@@ -233,25 +244,22 @@ class Host:
         """We froze it, and the kernel says that nobody runs."""
         return self.freezing and all(p.state in "TtZX" for p in self.processes())
 
-    def ping(self, address: str, timeout_s: float) -> bool:
-        """ICMP echo: answered by the other kernel, so a frozen host still answers and one without power does not."""
+    def ping(self, address: str, timeout_s: float, count: int = 1) -> int:
+        """ICMP echoes: answered by the other kernel, so a frozen host still answers and one without power does not. How many were
+        answered, the last at most ``timeout_s`` after all were sent. They leave a few at a time, for answers come at once and the
+        socket's buffer has an end."""
         if self.echo is None:
-            return False
-        identity, sequence = os.getpid() & 0xFFFF, time.monotonic_ns() & 0xFFFF
-        body = struct.pack("!BBHHH", 8, 0, 0, identity, sequence) + b"gameday!"
-        body = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
-        deadline = time.monotonic() + timeout_s
-        try:
-            self.echo.sendto(body, (address, 0))
-            while (left_s := deadline - time.monotonic()) > 0 and select.select([self.echo], [], [], left_s)[0]:
-                packet, sender = self.echo.recvfrom(2048)
-                header = (packet[0] & 0xF) * 4
-                kind, _, _, got_identity, got_sequence = struct.unpack_from("!BBHHH", packet, header)
-                if sender[0] == address and (kind, got_identity, got_sequence) == (0, identity, sequence):
-                    return True
-        except OSError:
-            return False  # unreachable: told so by our own kernel
-        return False
+            return 0
+        token, waiting = struct.pack("!q", time.monotonic_ns()), set(range(count))
+        sent = 0
+        for sequence in range(count):
+            with contextlib.suppress(OSError):  # unreachable, or dropped on its way out: told so by our own kernel
+                self.echo.sendto(_echo_request(sequence, token), (address, 0))
+                sent += 1
+            if sequence % ECHOES_AT_ONCE == ECHOES_AT_ONCE - 1:
+                _collect(self.echo, address, token, waiting, 0.0)
+        _collect(self.echo, address, token, waiting, timeout_s if sent else 0.0)
+        return count - len(waiting)
 
     def block(self, priority: int, source: str, port: int | None, *, at_source: bool, add: bool) -> None:
         """One dropping rule on incoming packets from ``source``; ``port``: only TCP, ours or (``at_source``) the sender's."""
@@ -287,6 +295,9 @@ class Host:
             blocks=blocks,
             disk=str(self.disk),
             rules=len(self.held_priorities()),
+            read_only=look_at_disk(self.disk, self.init_pid),
+            traced=tuple(sorted(p.name for p in self.processes() if _is_traced(p.pid))),
+            clock_offset_s=self.clock_offset_s,
         )
 
 
@@ -379,6 +390,15 @@ def _letter(pid: int) -> str:
         return "X"
 
 
+def _is_traced(pid: int) -> bool:
+    """Does a debugger hold it?"""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            return any(line.startswith(b"TracerPid:") and int(line.split()[1]) for line in status)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def _process(pid: int) -> Process:
     with open(f"/proc/{pid}/stat", "rb") as stat:
         head, _, tail = stat.read().rpartition(b")")
@@ -398,6 +418,22 @@ def _failure(report: bytes) -> tuple[int, str]:
     else:
         pid, text = struct.pack("i", 0), report[1:]
     return int(struct.unpack("i", pid)[0]), text.decode(errors="replace")
+
+
+def _echo_request(sequence: int, token: bytes) -> bytes:
+    body = struct.pack("!BBHHH", 8, 0, 0, os.getpid() & 0xFFFF, sequence) + token
+    return body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
+
+
+def _collect(echo: socket.socket, address: str, token: bytes, waiting: set[int], timeout_s: float) -> None:
+    """Take out of ``waiting`` the numbers of the echoes of this burst (``token``) that ``address`` has answered."""
+    deadline = time.monotonic() + timeout_s
+    while waiting and select.select([echo], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        packet, sender = echo.recvfrom(2048)
+        header = (packet[0] & 0xF) * 4
+        kind, _, _, _, sequence = struct.unpack_from("!BBHHH", packet, header)
+        if sender[0] == address and kind == ICMP_ECHO_REPLY and packet[header + 8 :] == token:
+            waiting.discard(sequence)
 
 
 def _checksum(data: bytes) -> int:
@@ -460,9 +496,12 @@ def _go_between(
     report: int,
     *,
     privileged: bool,
+    clock_offset_s: int,
 ) -> None:
     """Child of the supervisor: enters the host, starts the program, waits for it where somebody wants to know. Never returns."""
     try:
+        if clock_offset_s:
+            kernel.unshare_clock(clock_offset_s)  # while /proc is still one in which this process is itself
         for name in NAMESPACES:
             kernel.setns(fds[name], name)
         program = _execute(argv, env, cwd, stdio, privileged=privileged)
@@ -486,7 +525,7 @@ def _execute(
 ) -> subprocess.Popen[bytes]:
     """By vfork, as Popen does it: copying a process that has pyroute2 loaded takes longer than many a program runs."""
     if privileged:
-        kernel.keep_capabilities_over_exec(kernel.CAP_NET_ADMIN, kernel.CAP_NET_RAW, kernel.CAP_SYS_ADMIN)
+        kernel.keep_capabilities_over_exec(kernel.CAP_NET_ADMIN, kernel.CAP_NET_RAW, kernel.CAP_SYS_PTRACE, kernel.CAP_SYS_ADMIN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:  # an ignored signal stays ignored over exec
         with contextlib.suppress(OSError):  # the C library keeps two for itself

@@ -88,11 +88,12 @@ class Look(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True):
-    """An ICMP echo from one host to another; ``done`` says whether the answer came."""
+    """ICMP echoes from one host to another; ``answered`` says how many answers came, ``done`` whether any did."""
 
     source: str
     target: str
     timeout_s: float
+    count: int = 1
 
 
 class Block(msgspec.Struct, frozen=True, tag=True):
@@ -103,9 +104,33 @@ class Block(msgspec.Struct, frozen=True, tag=True):
     rules: tuple[DropRule, ...]
 
 
+class SetReadOnly(msgspec.Struct, frozen=True, tag=True):
+    """Make the host's disk read-only (``done`` is False where a file of it is open for writing), or with ``by_path`` only what is opened
+    by path from now on; or writable again."""
+
+    host: str
+    on: bool
+    by_path: bool = False
+
+
+class OffsetClock(msgspec.Struct, frozen=True, tag=True):
+    """What is started on the host from now on reads its monotonic clock ``offset_s`` seconds ahead; it stays so over a reboot."""
+
+    host: str
+    offset_s: int
+
+
+class Plug(msgspec.Struct, frozen=True, tag=True):
+    """Unplug the host's cable, or plug it in again; it stays so over a reboot."""
+
+    host: str
+    on: bool
+
+
 class HostState(msgspec.Struct, frozen=True):
     """``frozen``: every process is stopped, and by us. ``blocks``: tag -> rules held for this host. ``services``: name -> pid as the
-    sandbox sees it, 0 where it does not run. ``rules``: dropping rules that this host's kernel holds."""
+    sandbox sees it, 0 where it does not run. ``rules``: dropping rules that this host's kernel holds. ``read_only``: see
+    :class:`~chaos.environments.base.ReadOnlyVolumes`. ``traced``: names of processes that a debugger holds."""
 
     powered: bool
     link_up: bool
@@ -115,9 +140,27 @@ class HostState(msgspec.Struct, frozen=True):
     blocks: dict[str, int]
     disk: str
     rules: int
+    read_only: str = ""
+    traced: tuple[str, ...] = ()
+    clock_offset_s: int = 0
 
 
-Request: TypeAlias = AddHost | PowerOff | PowerOn | Spawn | ListProcesses | Signal | Freeze | StartService | Look | Ping | Block
+Request: TypeAlias = (
+    AddHost
+    | PowerOff
+    | PowerOn
+    | Spawn
+    | ListProcesses
+    | Signal
+    | Freeze
+    | StartService
+    | Look
+    | Ping
+    | Block
+    | SetReadOnly
+    | OffsetClock
+    | Plug
+)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -136,6 +179,7 @@ class Reply(msgspec.Struct, frozen=True):
     pid: int = 0
     processes: tuple[Process, ...] = ()
     host: HostState | None = None
+    answered: int = 0
 
 
 class Hello(msgspec.Struct, frozen=True):

@@ -8,10 +8,15 @@ import platform
 import shutil
 from pathlib import Path
 
-from chaos.core.errors import EnvironmentFailed, Unavailable
-from chaos.environments.base import ProbeLine
+from chaos.core.clock import wait_for
+from chaos.core.errors import DeadlineExceeded, EnvironmentFailed, EnvironmentGone, Unavailable
+from chaos.core.model import Json, NodeRef
+from chaos.environments.base import Node, ProbeLine
 from chaos.environments.microhost.client import Sandbox
 from chaos.environments.microhost.probe import probe
+from chaos.environments.owner import start_of
+
+GONE_WITHIN_S = 1.0
 
 
 class Microhosts:
@@ -42,6 +47,29 @@ class Microhosts:
             if old.name != run_id and owner.isdigit() and not Path(f"/proc/{owner}").exists():
                 shutil.rmtree(old, ignore_errors=True)
         self._directory = state_dir / f"{run_id}-{os.getpid()}"
+
+    def settings(self) -> dict[str, Json]:
+        return {}
+
+    def resolve(self, ref: NodeRef) -> Node:
+        """From the process that made it: the node. From any other: nothing can be put back, because nothing outlives that process, but
+        whether it is gone can be said."""
+        for sandbox in self._sandboxes:
+            if sandbox.locator == ref.locator and ref.name in sandbox.hosts:
+                return sandbox.hosts[ref.name]
+        pid, started = ref.locator.get("root_pid", ""), ref.locator.get("started")
+        try:  # it goes down with the process that made it, a moment later
+            wait_for(lambda: not pid.isdigit() or start_of(int(pid)) != started, timeout_s=GONE_WITHIN_S, what="the sandbox to end")
+        except DeadlineExceeded as err:
+            raise EnvironmentFailed("the sandbox runs, and only the process that made it can reach its nodes", where=str(ref)) from err
+        raise EnvironmentGone("the sandbox has ended, and everything in it", where=str(ref))
+
+    def reclaim(self) -> list[str]:
+        """The kernel removes a sandbox with the process that made it."""
+        return []
+
+    def dead_man(self) -> None:
+        return None
 
     def sandbox(self, system: str) -> Sandbox:
         """A fresh, empty sandbox."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ from pyroute2.iproute.linux import IPRoute
 
 from chaos.core.errors import EnvironmentFailed
 from chaos.environments.microhost import protocol as p
+from chaos.environments.microhost.disk import set_read_only
 from chaos.environments.microhost.hosts import BRIDGE, Blocks, Host, start_time
 
 MAX_HOSTS = 200
@@ -75,9 +77,16 @@ class Server:
                 return p.Reply(host=self._look(self._host(request.host)))
             case p.Ping():
                 target = self._host(request.target).address
-                return p.Reply(done=self._host(request.source).ping(target, request.timeout_s))
+                answered = self._host(request.source).ping(target, request.timeout_s, request.count)
+                return p.Reply(done=answered > 0, answered=answered)
             case p.Block():
                 self._blocks.put(request.tag, self._host(request.host), request.rules, list(self._hosts.values()))
+            case p.SetReadOnly():
+                return p.Reply(done=self._set_read_only(request))
+            case p.OffsetClock():
+                self._host(request.host).clock_offset_s = request.offset_s
+            case p.Plug():
+                self._host(request.host).plug(self._bridge, on=request.on)
             case _:
                 assert_never(request)
         return p.Reply()
@@ -117,6 +126,16 @@ class Server:
         host = self._host(request.host)
         pid = host.spawn(request.argv, request.env, request.cwd, (stdin, stdout, stderr), status, privileged=request.privileged)
         return p.Reply(pid=pid)
+
+    def _set_read_only(self, request: p.SetReadOnly) -> bool:
+        host = self._host(request.host)
+        try:
+            set_read_only(host.disk, host.init_pid, on=request.on, by_path=request.by_path)
+        except OSError as err:
+            if err.errno != errno.EBUSY:
+                raise
+            return False
+        return True
 
     def _signal(self, request: p.Signal) -> bool:
         self._host(request.host)
