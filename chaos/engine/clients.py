@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from chaos.core.clock import wait_for
 from chaos.core.errors import DeadlineExceeded, EnvironmentFailed
 from chaos.engine.system import System
@@ -74,8 +72,3 @@ class RunningWorkload:
             self._process.wait(10.0)
             return f"workload {self.name!r} did not end in time and was killed: {self._said()}"
         return f"workload {self.name!r} ended with {code}: {self._said()}" if code else ""
-
-
-def with_timeout(spec: WorkloadSpec, timeout_s: float) -> WorkloadSpec:
-    """``spec`` with the drill's timeout where it names none."""
-    return spec if spec.timeout_s is not None else msgspec.structs.replace(spec, timeout_s=timeout_s)

@@ -23,23 +23,27 @@ import msgspec
 
 from chaos.core.clock import NS, now_ns, utc_label, utc_now
 from chaos.core.errors import BadInput, FaultNotLanded, GamedayError, HealFailed, NotHealthy
-from chaos.core.model import Budget, Expectation, FaultRecord, FaultState, Finding, Json, Phase, Verdict, badness, worst
-from chaos.engine.clients import RunningWorkload, with_timeout
+from chaos.core.model import Budget, Expectation, FaultRecord, FaultState, Finding, Json, NodeRef, Phase, Verdict, badness, worst
+from chaos.engine.audit import DONE, FAILED
+from chaos.engine.clients import RunningWorkload
 from chaos.engine.facts import git_facts, host_facts, version_facts
 from chaos.engine.guard import Guard
 from chaos.engine.injection import InjectedFault
-from chaos.engine.journal import Journal
+from chaos.engine.nets import Nets
 from chaos.engine.outcome import DrillOutcome, EnvironmentFacts
 from chaos.engine.progress import Progress, Watch, WorkloadProgress
-from chaos.engine.system import System
+from chaos.engine.signals import Aborted, Signals
+from chaos.engine.system import Replicated, System
 from chaos.environments.base import Environment
 from chaos.faults.base import Fault
+from chaos.faults.choice import choose
+from chaos.faults.composition import Composition, faults_of
 from chaos.measure.history import SCHEMA, HistoryWriter
 from chaos.measure.judge import check_resolution, default_timeout_s, judge, minimum_window_s
 from chaos.measure.live import Tail
 from chaos.measure.reader import read
 from chaos.measure.result import Judgement
-from chaos.measure.workload import WorkloadSpec
+from chaos.measure.workload import WorkloadSpec, completed
 
 T = TypeVar("T")
 TICK_S = 0.05
@@ -73,7 +77,10 @@ class Drill:
         expectation: Expectation,
         environment: Environment,
         seed: int,
-        journal_dir: Path,
+        nets: Nets,
+        signals: Signals,
+        at: Callable[[str], None],
+        guard: Guard,
         watch: Watch,
         operator: str,
         options: DrillOptions,
@@ -81,14 +88,14 @@ class Drill:
         self.node_id, self.run_id, self.seed, self.environment = node_id, run_id, seed, environment
         self._doc, self._scenario, self._operator = test_doc, scenario, operator
         self._budget, self._expectation, self._options = budget, expectation, options
-        self._guard = Guard(environment)
-        self._guard.permit_drill(expectation)
-        self._directory, self._journal_path = directory, journal_dir / f"{run_id}.jsonl"
+        self._guard = guard
+        guard.permit_drill(expectation)
+        guard.take()
+        self._directory, self._nets, self._signals, self._at = directory, nets, signals, at
         directory.mkdir(parents=True, exist_ok=True)
         self._history_path = directory / "history.jsonl"
         self._history = HistoryWriter(self._history_path)
         self._tail = Tail(self._history_path)
-        self._journal: Journal | None = None
         self._random = random.Random(seed)
         self._watch, self._frame_ns = watch, 0
         self._system: System | None = None
@@ -104,8 +111,11 @@ class Drill:
         self._messages: deque[str] = deque()
         self._thread = threading.get_ident()
         self._released = False
+        self.interruption: KeyboardInterrupt | None = None
+        self._signals.expose()
         self._begin_ns, self._began_utc = now_ns(), utc_label(utc_now())
         self._history.event("start", {"schema": SCHEMA, "drill": node_id, "run_id": run_id, "utc": self._began_utc}, self._begin_ns)
+        guard.watch(self.abort)
 
     # -- what fixtures and tests use
 
@@ -113,6 +123,7 @@ class Drill:
         """Called by a system's fixture: this is what is under drill. It must be healthy, and its ledger is emptied."""
         self._system = system
         self._described, self._caveats = system.describe(), tuple(system.caveats())  # while it is well: later it may not answer
+        self._nets.prepare()
         drill_id = f"{self.run_id}:{self.node_id}"
         self._busy("preparing the system", lambda: system.begin_drill(drill_id))
 
@@ -123,9 +134,13 @@ class Drill:
             BadInput: a budget that its rate and timeout cannot resolve, or a name that is taken.
             EnvironmentFailed: it did not start; with its own words.
         """
-        if not spec.rate_hz > 0 or spec.connections < 1 or (spec.timeout_s is not None and not spec.timeout_s > 0):
+        if (
+            not spec.rate_hz > 0
+            or (spec.connections is not None and spec.connections < 1)
+            or (spec.timeout_s is not None and not spec.timeout_s > 0)
+        ):
             raise BadInput(f"workload {spec.name!r}: rate, timeout and connections must be more than 0", observed=str(spec.rate_hz))
-        spec = with_timeout(spec, default_timeout_s(self._budget))
+        spec = completed(spec, default_timeout_s(self._budget))
         if any(one.name == spec.name for one in self._workloads):
             raise BadInput(f"two workloads named {spec.name!r} in one drill", next_step="give one of them name=…")
         if spec.gated:
@@ -137,20 +152,57 @@ class Drill:
         return running
 
     @contextlib.contextmanager
-    def inject(self, fault: Fault, *, cause: bool = False) -> Iterator[InjectedFault]:
+    def inject(self, fault: Fault | Composition, *, cause: bool = False) -> Iterator[InjectedFault]:
         """Break something, for the length of the ``with`` block; heal it at its end, whatever happened in it.
 
-        The first injection waits for a fault-free control window. ``cause`` names this fault as the one that losses count from.
+        The first injection waits for a fault-free control window. ``cause`` names this fault as the one that losses count from. Of a
+        composition (``Together``, ``Sequence``, ``Repeat``) all but the last stage comes and goes before the block begins; what the
+        block gets is its last fault.
 
         Raises:
             FaultNotLanded: the effect was not observed; the body does not run, the drill is INVALID.
         """
-        self._guard.permit(fault)
+        if not isinstance(fault, Composition):
+            with self._inject_one(fault, cause=cause) as injected:
+                yield injected
+            return
+        for one in faults_of(fault):
+            self._guard.permit(one, nodes=self._on().nodes)
+        with contextlib.ExitStack() as lasting:
+            for stage in fault.stages():
+                with contextlib.ExitStack() as passing:
+                    stack = lasting if stage.hold_s is None else passing
+                    for part in stage.parts:
+                        injected = stack.enter_context(self.inject(part, cause=cause))
+                    self.observe(stage.hold_s or 0.0)
+                self.observe(stage.pause_s)
+            yield injected
+
+    def choose(self, spec: str) -> tuple[NodeRef, ...]:
+        """Nodes of the system by ``spec``: ``one``, ``minority``, ``majority``, ``primary``, ``replicas`` or ``all``; of the members
+        that hold its data, where it says which those are. The choice follows the drill's seed, and is noted.
+
+        Raises:
+            BadInput: an unknown word, or nobody that fits.
+        """
         system = self._on()
+        primary = system.primary if isinstance(system, Replicated) else None
+        replicas = system.replicas if isinstance(system, Replicated) else [node.ref for node in system.nodes.values()]
+        members = sorted([*replicas, *([primary] if primary is not None else [])], key=lambda ref: ref.name)
+        found = choose(spec, members, chance=self._random, primary=primary)
+        self.note(f"{spec}: {', '.join(ref.name for ref in found)}")
+        return found
+
+    @contextlib.contextmanager
+    def _inject_one(self, fault: Fault, *, cause: bool) -> Iterator[InjectedFault]:
+        system = self._on()
+        self._guard.permit(fault, nodes=system.nodes)
         if not self._faults:
             self._control_window()
-        fault_id = f"{self.run_id}-{self.seed:08x}-{len(self._faults) + 1}"
-        injected = InjectedFault(fault, fault_id, system.resolve, self._open_journal(), self._on_state, cause=cause)
+        self._nets.ready()
+        injected = self._injected(fault, system, cause=cause)
+        if not self.environment.disposable:
+            self._guard.permit_undo(injected.plan(), nodes=system.nodes)
         self._faults.append(injected)
         try:
             with self.phase(f"{fault.kind} on {', '.join(injected.record.nodes)}"):
@@ -160,6 +212,14 @@ class Drill:
                 self._read_survivors("recovered", only_if_recovered=True)
         finally:
             self._heal(injected)
+
+    def _injected(self, fault: Fault, system: System, *, cause: bool) -> InjectedFault:
+        fault_id = f"{self.run_id}-{self.seed:08x}-{len(self._faults) + 1}"
+        nets = self._nets
+        journal, origin, switch = nets.journal, nets.origin, nets.switch
+        return InjectedFault(
+            fault, fault_id, system.resolve, journal, self._on_state, cause=cause, origin=origin, switch=switch, at=self._at
+        )
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -186,8 +246,17 @@ class Drill:
 
     @property
     def damaged(self) -> bool:
-        """Was something not put back? Then nobody should use the system again."""
-        return bool(self._heal_error) or any(one.open for one in self._faults)
+        """Did a heal fail? Then nobody should use the system again."""
+        return bool(self._heal_error) or self.residue
+
+    @property
+    def residue(self) -> bool:
+        """Is something still broken that somebody must put back?"""
+        return any(one.open for one in self._faults)
+
+    def abort(self, reason: str) -> None:
+        """End this drill at once, from whatever thread: heal, and come out ABORTED."""
+        self._signals.abort(reason)
 
     @property
     def exercised(self) -> bool:
@@ -201,18 +270,40 @@ class Drill:
 
         Never raises for a verdict: a heal that failed is ``heal_error``, a test that raised is ``error``.
         """
-        for injected in reversed(self._faults):
-            if injected not in self._given_up:
-                self._heal(injected)
+        error = self._heal_all(error)
         if not self._heal_error and (still := [one.record.kind for one in self._faults if one.open]):
             self._heal_error = f"{', '.join(still)}: not proven to be healed"
-        interrupted = error is not None and not isinstance(error, Exception)
-        if self._system is not None and self._faults and not interrupted:
-            self._after_heal()
+        if self._system is not None and self._faults and not _interrupted(error):
+            try:
+                self._after_heal()
+            except (KeyboardInterrupt, Aborted) as err:
+                error = err
+        self._signals.cover()
+        try:
+            with self._signals.shield(self._say):
+                outcome = self._close_books(error)
+        except KeyboardInterrupt as err:
+            error = err  # it came while the verdict was made, which stands
+        self.interruption = error if isinstance(error, KeyboardInterrupt) else None
+        return outcome
+
+    def _heal_all(self, error: BaseException | None) -> BaseException | None:
+        """Everything that is open, newest first; the signal that came meanwhile, or else ``error``."""
+        try:
+            with self._signals.shield(self._say):
+                for injected in reversed(self._faults):
+                    if injected not in self._given_up:
+                        self._heal(injected)
+        except (KeyboardInterrupt, Aborted) as err:
+            return err
+        return error
+
+    def _close_books(self, error: BaseException | None) -> DrillOutcome:
+        """Stop the workloads, read the survivors, judge."""
         for workload in self._workloads:
             if trouble := workload.ended() or workload.stop():
                 self._extra.append(Finding("workload", Verdict.INVALID, trouble))
-        if self._system is not None and self._faults and not interrupted:
+        if self._system is not None and self._faults and not _interrupted(error):
             self._read_survivors("whole")
         end_ns = now_ns()
         self._tail.poll()
@@ -224,15 +315,14 @@ class Drill:
         return self._outcome(judgement, end_ns, error)
 
     def release(self) -> None:
-        """Teardown; idempotent. Ends every workload, closes the history and the journal."""
+        """Teardown; idempotent. Ends every workload, closes the history."""
         if self._released:
             return
         self._released = True
         for workload in self._workloads:
             workload.stop()
         self._history.close()
-        if self._journal is not None:
-            self._journal.close()
+        self._guard.end()
 
     # -- inside
 
@@ -241,11 +331,6 @@ class Drill:
             raise BadInput("this drill has no system", where=self.node_id, next_step="use a system fixture, such as postgres")
         return self._system
 
-    def _open_journal(self) -> Journal:
-        if self._journal is None:
-            self._journal = Journal(self._journal_path)
-        return self._journal
-
     def _on_state(self, record: FaultRecord, state: FaultState) -> None:
         proof = {FaultState.LANDED: record.landed_proof, FaultState.VERIFIED: record.healed_proof}.get(state, "")
         at_ns = getattr(record, f"{state.value}_ns")
@@ -253,6 +338,12 @@ class Drill:
         self._history.event("fault", data | {"nodes": list(record.nodes), "cause": record.cause, "proof": proof}, at_ns)
         if proof:
             self._say(f"{record.kind} {state.value}: {proof}")
+            self._audit(state.value, DONE, f"{record.kind} on {', '.join(record.nodes)} ({record.fault_id}): {proof}")
+
+    def _audit(self, action: str, decision: str, text: str) -> None:
+        """What has happened already, so a log that cannot be written stops nothing."""
+        if trouble := self._guard.note(action, decision, text):
+            self._say(trouble)
 
     def _control_window(self) -> None:
         """The workloads alone, for ``control_s`` and a seeded random moment. One bad operation in it makes the drill INVALID."""
@@ -267,12 +358,13 @@ class Drill:
         if not injected.open:
             return
         try:
-            with self.phase(f"heal {injected.record.kind}"):
+            with self._signals.shield(self._say), self.phase(f"heal {injected.record.kind}"):
                 self._busy(f"healing {injected.record.kind}", injected.heal)
         except Exception as err:  # noqa: BLE001  (whatever it is: the other faults must be healed, and the verdict written)
             self._given_up.append(injected)
             self._heal_error = "; ".join(filter(None, (self._heal_error, str(err) or repr(err))))
             self._say(f"HEAL FAILED: {err}")
+            self._audit("heal", FAILED, f"{injected.record.kind} on {', '.join(injected.record.nodes)} ({injected.record.fault_id}): {err}")
             return
         if not any(one.open for one in self._faults):
             self._read_survivors("healed")
@@ -352,7 +444,9 @@ class Drill:
             read(self._history_path), budget=self._budget, faults=records, window_s=window_s, detect_s=detect_s, end_ns=end_ns
         )
         extra = list(self._extra)
-        if error is not None and not isinstance(error, Exception):
+        if self._signals.reason:
+            extra.append(Finding("aborted", Verdict.ABORTED, f"The drill was aborted and healed: {self._signals.reason}"))
+        elif _interrupted(error):
             extra.append(Finding("interrupted", Verdict.ABORTED, f"The drill was interrupted ({type(error).__name__}) and healed."))
         elif error is not None and not isinstance(error, FaultNotLanded):
             extra.append(Finding("error", Verdict.FAIL, f"The test raised {_named(error)}"))
@@ -408,6 +502,8 @@ class Drill:
         if not force:
             time.sleep(TICK_S)
         self._tail.poll()
+        if not self._signals.reason and (trouble := self._nets.trouble()):
+            self.abort(trouble)
         if force or now_ns() - self._frame_ns >= FRAME_S * NS:
             self._show(what)
 
@@ -432,6 +528,10 @@ class Drill:
         self._watch(frame)
         if self._messages:
             self._show(what)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    return error is not None and not isinstance(error, Exception)
 
 
 def _named(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from chaos.core.model import Json, NodeRef
 from chaos.environments.base import ClientProcess, Environment, Node
@@ -60,3 +60,13 @@ class System(Protocol):
     def spawn_client(self, argv: Sequence[str], *, log: Path) -> ClientProcess:
         """Run ``argv`` where clients live (subject to partitions). It dies with this process."""
         ...
+
+
+@runtime_checkable
+class Replicated(Protocol):
+    """A system that tells its primary from its replicas. ``primary`` is looked up now."""
+
+    @property
+    def primary(self) -> NodeRef: ...
+    @property
+    def replicas(self) -> Sequence[NodeRef]: ...

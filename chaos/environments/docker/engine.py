@@ -69,6 +69,18 @@ def image_present(client: Any, image: str) -> bool:
     return True
 
 
+def container_exists(client: Any, container: str) -> bool:
+    """Does the engine know ``container``, running or not? Raises EnvironmentFailed where it does not say."""
+    import docker.errors
+
+    with calling("look a container up"):
+        try:
+            client.api.inspect_container(container)
+        except docker.errors.NotFound:
+            return False
+    return True
+
+
 def image_pullable(image: str, timeout_s: float = 4.0) -> bool:
     """Can the engine reach the registry of ``image`` and find it there? Decided within ``timeout_s``; pulls nothing."""
     import docker.errors

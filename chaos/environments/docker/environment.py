@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chaos.core.errors import EnvironmentFailed, GamedayError, Unavailable
-from chaos.core.model import NodeRef
+from chaos.core.errors import EnvironmentFailed, EnvironmentGone, GamedayError, Unavailable
+from chaos.core.model import Json, NodeRef
 from chaos.environments.base import ProbeLine
 from chaos.environments.docker import images
-from chaos.environments.docker.engine import BASE_IMAGE, calling, connect, image_present, image_pullable
+from chaos.environments.docker.engine import BASE_IMAGE, calling, connect, container_exists, image_present, image_pullable
 from chaos.environments.docker.lan import Lan
 from chaos.environments.docker.node import DockerNode
 from chaos.environments.docker.ryuk import ryuk_choice, use_ryuk
@@ -97,11 +97,24 @@ class Docker:
         """The node behind a reference, from its locator alone: for a process that did not start it. Needs no ``open``.
 
         Raises:
-            EnvironmentFailed: the container does not exist (any more).
+            EnvironmentGone: the container does not exist any more; EnvironmentFailed: the engine does not say.
         """
         if self._client is None:
             self._client = connect()
+        if not container_exists(self._client, ref.locator["container"]):
+            raise EnvironmentGone("the container does not exist any more", where=str(ref))
         return DockerNode(self._client, ref)
+
+    def settings(self) -> dict[str, Json]:
+        return {"reach": self._reach}
+
+    def reclaim(self) -> list[str]:
+        if self._client is None:
+            self._client = connect()
+        return sweep_dead(self._client)
+
+    def dead_man(self) -> None:
+        return None
 
     def close(self) -> None:
         """Remove every system of this process."""

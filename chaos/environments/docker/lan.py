@@ -28,6 +28,7 @@ from chaos.environments.docker.owner import PREFIX, owner_labels
 _LAN = f"{PREFIX}.lan"
 _FIRST_HOST = 10
 _ATTEMPTS = 8
+_LEAST_FILES = 4096
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -192,7 +193,7 @@ class Lan:
         from testcontainers.core.labels import create_labels
 
         name = f"{self._unique}-{spec.name}-{list(spec.data).index(path)}"
-        options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={spec.disk_bytes}"} if spec.disk_bytes else None
+        options = _in_memory(spec.disk_bytes) if spec.disk_bytes else None
         with calling("make a volume", self.system):
             self._client.api.create_volume(name, driver="local", driver_opts=options, labels=create_labels("", self._labels))
         return name
@@ -229,6 +230,11 @@ class Lan:
             finally:
                 network._docker.client.close()
         raise EnvironmentFailed("no free subnet was to be had", where=self.system, observed=refused, next_step="docker network prune")
+
+
+def _in_memory(size_bytes: int) -> dict[str, str]:
+    """As many files as it has pages, so that a node can run out of them; the kernel's own limit grows with the host's memory."""
+    return {"type": "tmpfs", "device": "tmpfs", "o": f"size={size_bytes},nr_inodes={max(_LEAST_FILES, size_bytes // 4096)}"}
 
 
 def host_has_address(address: str) -> bool:

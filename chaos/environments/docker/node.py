@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +16,13 @@ from typing import Any
 from chaos.core.clock import wait_for
 from chaos.core.errors import BadInput, EnvironmentFailed
 from chaos.core.model import Json, NodeRef
-from chaos.environments.base import Completed, DropRule, Node, Process
+from chaos.environments import marks
+from chaos.environments.base import Completed, DropRule, Node, Process, Volume
+from chaos.environments.docker import limits, link, volumes
 from chaos.environments.docker.engine import calling
 from chaos.environments.docker.execute import run_in
-from chaos.environments.docker.owner import PREFIX
+from chaos.environments.docker.owner import PREFIX, RUN, owner_labels
+from chaos.environments.docker.processes import READ_PROCESSES, SIGNAL, parse_processes
 from chaos.environments.iptables import IptablesFilter, normal_form
 
 SYSTEM = f"{PREFIX}.system"
@@ -32,15 +34,6 @@ USER = f"{PREFIX}.user"
 REACH = f"{PREFIX}.reach"
 DIRECT, PUBLISHED = "direct", "published"
 
-_READ_PROCESSES = 'grep -aH "" /proc/[0-9]*/stat /proc/[0-9]*/cmdline 2>/dev/null; true'
-_PROC_LINE = re.compile(r"^/proc/(\d+)/(stat|cmdline):(.*)$")
-# Checks the start time and the state and sends the signal in one shell: a reused pid would need the pid space to wrap in between.
-_SIGNAL = """
-read -r l < /proc/$1/stat 2>/dev/null || exit 3
-set -- "$1" "$2" "$3" ${l##*) }
-[ "${23}" = "$2" ] && [ "$4" != Z ] || exit 3
-kill -$3 $1
-"""
 _STOP_SUPERVISED = """
 p=$(head -1 "$1") && kill -INT "$p" || exit 0
 n=0; while [ -d /proc/$p ] && [ $n -lt $2 ]; do n=$((n + 1)); sleep 0.05; done
@@ -90,18 +83,22 @@ class DockerNode:
         return self._id
 
     def state(self) -> dict[str, Json]:
-        """Comparable: ``powered``, ``frozen``, ``linked``, ``services``, ``links``, ``filter`` (rules), ``limits``."""
+        """Comparable: ``powered``, ``frozen``, ``linked``, ``services``, ``links``, ``routes``, ``filter`` (rules), ``limits``."""
         seen = self._inspect()
         state: dict[str, Json] = {
             "powered": bool(seen["State"]["Running"]),
             "frozen": bool(seen["State"]["Paused"]),
             "linked": self._linked(seen),
-            "limits": {key: seen["HostConfig"][key] for key in ("Memory", "NanoCpus", "CpuQuota", "PidsLimit")},
+            "limits": {**limits.of(seen["HostConfig"])},
         }
         if state["powered"] and not state["frozen"]:
-            script = "ip -o -4 addr show up scope global; echo --; iptables-save -t filter; echo --; " + self._services_script()
-            links, rules, services = self._checked(("sh", "-c", script)).split("--\n")
-            state["links"] = [" ".join(line.split()[1:4]) for line in links.splitlines()]
+            script = f"{link.LOOK}; echo --; iptables-save -t filter; echo --; " + self._services_script()
+            script += "; echo --; " + volumes.state_script(seen)
+            script += f"; echo --; {marks.SCRIPT}"
+            links, rules, services, left, traced, marked = self._checked(("sh", "-c", script)).split("--\n")
+            state |= marks.parse(marked)
+            state |= volumes.disk_state(left, traced)
+            state |= link.parse(links)
             state["filter"] = list(normal_form(rules))
             state["services"] = dict(self._read_services(services))
         return state
@@ -178,11 +175,11 @@ class DockerNode:
         none. Raises EnvironmentFailed on a frozen node: the engine runs nothing there."""
         if not self.powered():
             return []
-        done = self._run_as_root(("sh", "-c", _READ_PROCESSES), b"")
+        done = self._run_as_root(("sh", "-c", READ_PROCESSES), b"")
         return _parse_processes(done.out)
 
     def signal(self, process: Process, signal_number: int) -> bool:
-        argv = ("sh", "-c", _SIGNAL, "sh", str(process.pid), str(process.started), str(int(signal_number)))
+        argv = ("sh", "-c", SIGNAL, "sh", str(process.pid), str(process.started), str(int(signal_number)))
         if not self.powered():
             return False
         done = self._run_as_root(argv, b"")
@@ -216,6 +213,17 @@ class DockerNode:
         if done.code != 0:
             raise EnvironmentFailed(f"service {name} did not stop", where=str(self._ref), observed=done.err.strip())
 
+    # Volumes
+
+    def volumes(self) -> list[Volume]:
+        """See :mod:`chaos.environments.docker.volumes` for what counts. A node without power has none that anybody could use."""
+        seen = self._inspect()
+        candidates = volumes.places(seen)
+        if not candidates or not seen["State"]["Running"]:
+            return []
+        shared = volumes.shared_places(self._client, self._id, seen, _keeps, str(self._ref))
+        return [v for v in volumes.own(self._checked(("sh", "-c", volumes.LOOK, "sh", *candidates))) if v.path not in shared]
+
     # Packet filter
 
     def drop(self, tag: str, rules: Sequence[DropRule]) -> None:
@@ -242,6 +250,81 @@ class DockerNode:
     def ping(self, address: str) -> bool:
         """Does one echo to ``address`` come back within 0.3 s?"""
         return self._run_as_root(("ping", "-n", "-q", "-c", "1", "-W", "0.3", address), b"").code == 0
+
+    def check_drop(self, rules: Sequence[DropRule]) -> None:
+        if any(rule.reject or rule.share != 1 for rule in rules):
+            self._filter.check_drop(rules)
+
+    def dropped(self, tag: str) -> int:
+        return self._filter.dropped(tag) if self.powered() else 0
+
+    # Echoes
+
+    def echoes(self, peer: Node, count: int) -> int:
+        """One ping for all of them. A frozen node cannot ask; its peer does, which is the same two ways."""
+        if self.frozen() and isinstance(peer, DockerNode):
+            return peer.echoes(self, count)
+        timeout_s = 30.0 + 10 * count * link.ECHO_INTERVAL_S  # a busy machine sends more slowly than it was asked to
+        done = self.run(link.echo_burst(peer.address, count), timeout_s=timeout_s, privileged=True)
+        answered = link.answered(done.out)
+        if answered is None:
+            raise EnvironmentFailed("ping did not say how many were answered", where=str(self._ref), observed=done.err.strip()[-300:])
+        return answered
+
+    # Link
+
+    def link_down(self) -> None:
+        """From within (see :mod:`chaos.environments.docker.link`): the node's own kernel says "network is unreachable" to whoever
+        sends anew; a reboot brings the link back."""
+        self._checked(("sh", "-c", link.DOWN))
+
+    def link_up(self) -> None:
+        """Without power, and after a reboot, there is nothing to do."""
+        if self.powered():
+            self._checked(("sh", "-c", link.UP))
+
+    def linked(self) -> bool:
+        """Plugged into its network, and (where the node can still be asked) with a link that is up."""
+        seen = self._inspect()
+        if not (seen["State"]["Running"] and self._linked(seen)):
+            return False
+        return bool(seen["State"]["Paused"]) or self._run_as_root(("sh", "-c", link.LINKED), b"").code == 0
+
+    # Sysctls
+
+    def sysctl(self, name: str) -> str:
+        return self._checked(("cat", f"/proc/sys/net/{name}")).strip()
+
+    def set_sysctl(self, name: str, value: str) -> None:
+        """Inside a container /proc/sys cannot be written. A second one in the same network namespace, made for this and gone at once,
+        has it set by the engine."""
+        setting = {"net." + name.replace("/", "."): value or "\n"}
+        labels = owner_labels(self._labels.get(RUN, ""))
+        api = self._client.api
+        with calling(f"set net/{name}", str(self._ref)):
+            config = api.create_host_config(network_mode=f"container:{self._id}", sysctls=setting)
+            made = api.create_container(
+                self._inspect()["Image"], ["-c", "exit 0"], entrypoint=["/bin/sh"], labels=labels, host_config=config
+            )
+            try:
+                api.start(made["Id"])
+            finally:
+                api.remove_container(made["Id"], force=True, v=True)
+
+    # Quotas
+
+    def limit_cpu(self, cores: float | None) -> None:
+        limits.limit(self._client, self._id, self._inspect()["HostConfig"], cores, str(self._ref))
+
+    def cpu_limit(self) -> float | None:
+        return limits.cores(self._inspect()["HostConfig"])
+
+    def memory_limit_bytes(self) -> int | None:
+        return int(self._inspect()["HostConfig"]["Memory"]) or None
+
+    def memory_used_bytes(self) -> int:
+        """Without file pages that the kernel would give up at once."""
+        return limits.memory_used(self._checked(("sh", "-c", limits.MEMORY_SCRIPT)), str(self._ref))
 
     # For systems
 
@@ -323,6 +406,11 @@ class DockerNode:
         return {name: name in supervised if pid_file else boot.get(name) is not None for name, pid_file in self._service_kinds().items()}
 
 
+def _keeps(labels: Mapping[str, str]) -> bool:
+    """Of ours, and no node: it keeps volumes (:meth:`~chaos.environments.docker.lan.Lan.keep`)."""
+    return SYSTEM in labels and NODE not in labels
+
+
 def _knock(address: str) -> bool:
     """Does ``address`` answer a TCP segment within 0.3 s? Port 9 is closed there, so the kernel's refusal is the answer."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as knock:
@@ -334,21 +422,7 @@ def _knock(address: str) -> bool:
 
 
 def _parse_processes(printed: str) -> list[Process]:
-    stats: dict[int, str] = {}
-    commands: dict[int, list[str]] = {}
-    for line in printed.split("\n"):
-        found = _PROC_LINE.match(line)
-        if found:
-            pid, kind, text = int(found[1]), found[2], found[3]
-            if kind == "stat":
-                stats[pid] = text
-            else:
-                commands.setdefault(pid, []).append(text)
-    processes = []
-    for pid, stat in stats.items():
-        name, _, rest = stat.partition("(")[2].rpartition(") ")
-        fields = rest.split()
-        cmdline = tuple("\n".join(commands.get(pid, [])).rstrip("\0").split("\0"))
-        processes.append(Process(pid, int(fields[1]), int(fields[19]), name, cmdline, fields[0]))
-    own = {p.pid for p in processes if _READ_PROCESSES in p.cmdline}
-    return sorted((p for p in processes if p.pid not in own and p.parent not in own), key=lambda p: p.pid)
+    """All but our own reader and what it started."""
+    processes = parse_processes(printed)
+    own = {p.pid for p in processes if READ_PROCESSES in p.cmdline}
+    return [p for p in processes if p.pid not in own and p.parent not in own]
