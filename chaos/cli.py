@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chaos import __version__
+from chaos import __version__, guard_cli, heal_cli
 from chaos.core.errors import BadInput, GamedayError, Unavailable
 
 if TYPE_CHECKING:
@@ -158,12 +158,15 @@ def _examine(places: Places, name: str) -> tuple[list[ProbeLine], bool]:
         if name not in places.names():
             raise
         return [ProbeLine("provider", False, err.what, err.next_step)], False
-    lines = environment.doctor()
+    lines, permitted = environment.doctor(), True
+    if not environment.disposable:
+        lines.append(guard_cli.identity_line(places, environment))
+        permitted = lines[-1].ok
     try:
         environment.check()
     except Unavailable as err:
         return [*lines, ProbeLine("usable", False, err.what, err.next_step)], False
-    return lines, True
+    return lines, permitted
 
 
 def _table(name: str, lines: Sequence[ProbeLine], usable: bool) -> Table:
@@ -183,8 +186,15 @@ def _table(name: str, lines: Sequence[ProbeLine], usable: bool) -> Table:
     return table
 
 
+commands.add_command(heal_cli.status)
+commands.add_command(heal_cli.heal)
+commands.add_command(guard_cli.stop)
+commands.add_command(guard_cli.resume)
+commands.add_command(guard_cli.audit)
+
+
 def main() -> None:
-    """Entry point: our errors become one line and exit code 4 (a person's mistake) or 1."""
+    """Entry point: our errors become one line and exit code 4 (a person's mistake), one of our own, or 1."""
     try:
         commands()
     except BadInput as err:
@@ -192,4 +202,4 @@ def main() -> None:
         raise SystemExit(EXIT_USAGE) from None
     except GamedayError as err:
         click.echo(f"gameday: {err}", err=True)
-        raise SystemExit(1) from None
+        raise SystemExit(getattr(err, "exit_code", 1)) from None

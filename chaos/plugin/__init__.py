@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
 from chaos.plugin import hookspecs
-from chaos.plugin.keys import COLLECTOR, DRILL, EXIT_CODE, EXTRAS, OPTIONS, SKIPPED, SUMMARIES, SUMMARY, TERMINAL_FD, USAGE
+from chaos.plugin.keys import COLLECTOR, DRILL, EXIT_CODE, EXTRAS, OPTIONS, PLAN, PLANS, SKIPPED, SUMMARIES, SUMMARY, TERMINAL_FD, USAGE
 from chaos.plugin.options import WORKERINPUT, GamedayOptions, add_options, resolve
 
 if TYPE_CHECKING:
+    from chaos.engine.attached import AttachedSystem
     from chaos.engine.drill import Drill
     from chaos.engine.pool import SystemPool
     from chaos.environments.base import Environment
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MARKERS = (
     "drill(scenario=None, *, rto=None, rpo=None, availability=None, rto_from='fault', environments=None, expect='PASS', because='',"
     " repeat=None, until=None): a disaster-recovery drill, judged against these objectives",
+    "attached(detect_s=0, check_interval_s=0): seconds that the HA manager of a standing system may take",
     "local: runs in a disposable environment, made and thrown away on this machine",
     "embedded: runs on micro-hosts made of Linux namespaces",
     "docker: runs in containers of a local Docker engine",
@@ -57,8 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
     options = config.stash[OPTIONS] = resolve(config)
-    config.stash[USAGE], config.stash[SUMMARIES] = [], {}
-    config.pluginmanager.register(Reports(config.stash[SUMMARIES]), "gameday-reports")
+    config.stash[USAGE], config.stash[SUMMARIES], config.stash[PLANS] = [], {}, []
+    config.pluginmanager.register(Reports(config.stash[SUMMARIES], config.stash[PLANS]), "gameday-reports")
     if options.environments or options.require or (config.rootpath / "gameday.toml").exists():
         from chaos.plugin.steps import read_project
 
@@ -100,7 +102,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: object) -> None:
-    """In the controller: workers share its run id and its seed."""
+    """In the controller: workers share its run id and its seed. What ends the controller must end its workers in order."""
+    from chaos.plugin.steps import mind_signals
+
+    mind_signals(node.config)  # type: ignore[attr-defined]
     options: GamedayOptions = node.config.stash[OPTIONS]  # type: ignore[attr-defined]
     node.workerinput[WORKERINPUT] = {"run_id": options.run_id, "seed": options.seed}  # type: ignore[attr-defined]
 
@@ -125,7 +130,9 @@ def pytest_testnodedown(node: object) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     try:
         return (yield)
-    except Exception as err:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as err:
         _explain(item, err)
         raise
 
@@ -148,12 +155,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         raise error
 
 
-def _explain(item: pytest.Item, error: Exception) -> None:
+def _explain(item: pytest.Item, error: BaseException) -> None:
     """A skip or one clean line instead of a traceback, where the error is one of ours."""
     if "chaos.core.errors" in sys.modules:
         from chaos.plugin.running import explain
 
-        explain(item, error)
+        try:
+            explain(item, error)
+        except BaseException as told:
+            told.__suppress_context__ = True  # what it was made from says the same once more
+            raise
 
 
 @pytest.hookimpl(wrapper=True)
@@ -163,6 +174,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call" and SUMMARY in item.stash:
         report.gameday = item.stash[SUMMARY]  # type: ignore[attr-defined]
         report.extras = [*getattr(report, "extras", []), *item.stash.get(EXTRAS, [])]  # type: ignore[attr-defined]
+    if report.when == "call" and PLAN in item.stash:
+        report.gameday_plan = item.stash[PLAN]  # type: ignore[attr-defined]
     if report.skipped and SKIPPED in item.stash:
         path, line, _ = item.location
         report.longrepr = (path, (line or 0) + 1, f"Skipped: {item.stash[SKIPPED]}")
@@ -197,6 +210,22 @@ def environment(request: pytest.FixtureRequest, gameday_session: GamedaySession)
     return gameday_session.environment(request.param.environment)
 
 
+def pytest_gameday_systems() -> Sequence[hookspecs.SystemSupport]:
+    return [hookspecs.SystemSupport("attached", ("standing",))]
+
+
+@pytest.fixture
+def attached(request: pytest.FixtureRequest, drill: Drill, environment: Environment) -> Iterator[AttachedSystem]:
+    """What is there already, in a standing environment: ``attached["node"]``. ``@pytest.mark.attached(detect_s=…, check_interval_s=…)``
+    says what its HA manager takes."""
+    from chaos.plugin.running import attach
+
+    system = attach(request.node, environment)
+    drill.use(system)
+    yield system
+    system.close()
+
+
 @pytest.fixture
 def drill(request: pytest.FixtureRequest, environment: Environment, gameday_session: GamedaySession) -> Iterator[Drill]:
     """The one object that a drill talks to: workloads, faults, phases."""
@@ -219,13 +248,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 class Reports:
     """Hears of every report, in the controller too, and keeps the summaries of drills."""
 
-    def __init__(self, summaries: dict[str, Summary]) -> None:
-        self._summaries = summaries
+    def __init__(self, summaries: dict[str, Summary], plans: list[dict[str, str]]) -> None:
+        self._summaries, self._plans = summaries, plans
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         summary = getattr(report, "gameday", None)
         if summary is not None:
             self._summaries[report.nodeid] = summary
+        self._plans.extend(getattr(report, "gameday_plan", ()))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -245,11 +275,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     config = terminalreporter.config
     for line in config.stash[USAGE]:
         terminalreporter.write_line(f"ERROR: {line}", red=True)
+    if config.stash[PLANS]:
+        from chaos.plugin.dry import show_plan
+
+        show_plan(terminalreporter, config.stash[PLANS])
     if config.stash[SUMMARIES] or config.stash[OPTIONS].run_dir.is_dir():
-        from chaos.plugin.summary import show, summaries
+        from chaos.plugin.summary import show, starved_attempts, summaries
 
         if found := summaries(config):
-            show(terminalreporter, found, config.stash[OPTIONS])
+            show(terminalreporter, found, config.stash[OPTIONS], starved_attempts(config))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,6 +17,7 @@ import pytest
 from chaos.core.errors import BadInput
 from chaos.core.model import Verdict
 from chaos.plugin.expression import Names, names_in
+from chaos.plugin.guarding import refuse_early
 from chaos.plugin.hookspecs import SystemSupport
 from chaos.plugin.keys import SERIES, SPEC
 from chaos.plugin.marker import DrillSpec, nearest, parse
@@ -24,6 +25,9 @@ from chaos.plugin.options import GamedayOptions
 from chaos.plugin.places import Places
 from chaos.plugin.series import Series
 
+STANDING = "standing"  # in SystemSupport: every standing environment
+STARVED = r"INVALID[^:]*: starved:"
+"""How the failure of a drill begins that measured nothing."""
 SESSION_FIXTURE = "gameday_session"
 MIN_FREE_BYTES = 64 * 1024 * 1024
 
@@ -64,6 +68,11 @@ class Collector:
         return self._supports
 
     @property
+    def again(self) -> int:
+        """How often a starved drill is measured anew; never under a debugger, which is to see the first."""
+        return 0 if self.config.getoption("usepdb", False) else self.options.again
+
+    @property
     def expression(self) -> Names:
         """The names of ``-m``."""
         if self._expression is None:
@@ -85,11 +94,15 @@ class Collector:
         metafunc.parametrize("environment", params, indirect=True)
 
     def _marks(self, environment: str) -> list[pytest.MarkDecorator]:
+        if environment == STANDING:
+            return []
         marks = [getattr(pytest.mark, environment)]
         return [*marks, pytest.mark.local] if environment in self.places.disposable() else marks
 
     def _placements(self, metafunc: pytest.Metafunc, spec: DrillSpec, place: str) -> list[Placement]:
         candidates = self._candidates(metafunc, spec, place)
+        if not candidates:
+            return [Placement(STANDING, excluded=True)]
         chosen = [name for name in candidates if self._selected(name)]
         of = self.options.repeat or spec.repeat or 1
         until = self.options.until or spec.until
@@ -120,7 +133,9 @@ class Collector:
         systems = [name for name in metafunc.fixturenames if name in self.supports]
         for fixture in systems:
             able = self.supports[fixture].environments
-            names = [name for name in names if name in able or self.places.get(name, where=place).kind in able]
+            names = [name for name in names if self._able(name, able, place)]
+        if not names and any(STANDING in self.supports[fixture].environments for fixture in systems):
+            return []  # no such environment is declared here: nothing to run, and no mistake
         if not names:
             limits = (
                 ", ".join(f"{fixture}: {' '.join(self.supports[fixture].environments)}" for fixture in systems)
@@ -128,6 +143,10 @@ class Collector:
             )
             raise BadInput("this drill can run nowhere", where=place, expected=f"one of the environments its fixtures support ({limits})")
         return names
+
+    def _able(self, name: str, able: Sequence[str], place: str) -> bool:
+        there = self.places.get(name, where=place)
+        return name in able or there.kind in able or (STANDING in able and not there.disposable)
 
     def check_expression(self, items: Sequence[pytest.Item]) -> None:
         """A name in ``-m`` that nothing answers to is a mistake where drills were collected."""
@@ -158,6 +177,8 @@ class Collector:
             if placement is None or mark is None:
                 continue
             item.stash[SPEC] = parse(mark, self.places.scenarios, where=where(item))
+            if self.again and placement.environment in self.places.disposable():  # elsewhere nothing is broken twice
+                item.add_marker(pytest.mark.flaky(reruns=self.again, only_rerun=[STARVED]))
             if placement.of > 1:
                 sizes[_series_key(item)] = sizes.get(_series_key(item), 0) + 1
         for item in items:
@@ -188,6 +209,7 @@ class Collector:
         names = dict.fromkeys(placement.environment for item in items if (placement := placement_of(item)) is not None)
         for name in names:
             self.places.require_provider(name)
+            refuse_early(name, self.places, self.options)
         if any(SPEC in item.stash for item in items):
             check_room(self.options.directory)
 

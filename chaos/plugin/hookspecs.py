@@ -28,3 +28,12 @@ def pytest_gameday_systems() -> Sequence[SystemSupport]:  # type: ignore[empty-b
     A drill runs in the environments that *all* of its system fixtures support. A fixture that no implementation names
     does not restrict anything. Asked once, when the first drill is collected; it must touch nothing.
     """
+
+
+@pytest.hookspec
+def pytest_gameday_moment(item: pytest.Item, moment: str) -> None:
+    """A fault of this drill has reached one of :data:`chaos.engine.injection.MOMENTS`: ``before-intent``, ``after-intent`` (the journal
+    has it), ``after-arm`` (a dead-man's switch is armed), ``after-inject`` (not proven yet), ``observing`` (landed), ``after-heal``.
+
+    Called in the drill's own thread, or in the one that heals; what it raises counts as raised by the fault.
+    """

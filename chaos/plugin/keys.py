@@ -10,6 +10,7 @@ from chaos.plugin.options import GamedayOptions
 
 if TYPE_CHECKING:
     from chaos.engine.drill import Drill
+    from chaos.engine.signals import Signals
     from chaos.evidence.terminal import Summary
     from chaos.plugin.collect import Collector
     from chaos.plugin.marker import DrillSpec
@@ -24,7 +25,9 @@ PLACES: pytest.StashKey[Places] = pytest.StashKey()
 COLLECTOR: pytest.StashKey[Collector] = pytest.StashKey()
 USAGE: pytest.StashKey[list[str]] = pytest.StashKey()
 SUMMARIES: pytest.StashKey[dict[str, Summary]] = pytest.StashKey()
+PLANS: pytest.StashKey[list[dict[str, str]]] = pytest.StashKey()
 EXIT_CODE: pytest.StashKey[int] = pytest.StashKey()
+SIGNALS: pytest.StashKey[Signals] = pytest.StashKey()
 
 # On the item.
 SPEC: pytest.StashKey[DrillSpec] = pytest.StashKey()
@@ -32,5 +35,6 @@ SERIES: pytest.StashKey[Series] = pytest.StashKey()
 DRILL: pytest.StashKey[Drill] = pytest.StashKey()
 RUNNING: pytest.StashKey[Running] = pytest.StashKey()
 SKIPPED: pytest.StashKey[str] = pytest.StashKey()
+PLAN: pytest.StashKey[list[dict[str, str]]] = pytest.StashKey()
 SUMMARY: pytest.StashKey[Summary] = pytest.StashKey()
 EXTRAS: pytest.StashKey[list[object]] = pytest.StashKey()

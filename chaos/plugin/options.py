@@ -15,6 +15,8 @@ import pytest
 
 UNTIL = ("PASS", "FAIL", "INCONCLUSIVE", "INVALID")
 WORKERINPUT = "gameday"
+RERUNS = "rerunfailures"
+"""The name under which pytest knows the plugin pytest-rerunfailures."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class GamedayOptions:
     """Everything that a person chose for this run, and what the run chose for itself (``run_id``, ``seed``).
 
     ``require`` holds ``ENV`` or ``ENV:CAPABILITY``; ``repeat`` 0 and ``until`` "" mean: as each drill's marker says.
-    ``directory`` is absolute and not created here.
+    ``directory`` is absolute and not created here. ``again``: how often a drill that was starved is measured anew.
     """
 
     environments: tuple[str, ...]
@@ -35,6 +37,9 @@ class GamedayOptions:
     operator: str
     progress: bool
     run_id: str
+    approve: str = ""
+    dry_run: bool = False
+    again: int = 0
 
     @property
     def runs_dir(self) -> Path:
@@ -68,13 +73,21 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption("--drill-repeat", metavar="N", help="run every drill N times, each with a seed of its own")
     group.addoption("--drill-until", metavar="VERDICT", help="of a repeated drill, skip what remains after the first such verdict")
+    group.addoption(
+        "--drill-again",
+        metavar="N",
+        help="in disposable environments, measure a drill anew (at most N times) whose workload was starved",
+    )
     group.addoption("--drill-seed", metavar="SEED", help="seed of everything random (default: chosen, and printed)")
     group.addoption("--drill-pg-bin", metavar="DIR", help="directory of the PostgreSQL binaries for micro-hosts")
     group.addoption("--drill-operator", metavar="NAME", help="who runs this, for the report (default: the user)")
+    group.addoption("--drill-approve", metavar="NAME", help="who approves this run, for environments of the tier production")
+    group.addoption("--drill-dry-run", action="store_true", help="resolve nodes, permissions and undo, print the plan, change nothing")
     group.addoption("--drill-no-progress", action="store_true", help="no live display on a terminal")
     parser.addini("drill_env", "environments to run drills in", type="args", default=[])
     parser.addini("drill_dir", "where runs, reports and journals are kept, relative to rootdir", default="")
     parser.addini("drill_require", "ENV or ENV:CAPABILITY that may not be skipped", type="args", default=[])
+    parser.addini("drill_again", "how often a starved drill is measured anew", default="0")
     parser.addini("drill_pg_bin", "directory of the PostgreSQL binaries for micro-hosts", default="")
 
 
@@ -96,6 +109,9 @@ def resolve(config: pytest.Config) -> GamedayOptions:
         operator=config.getoption("--drill-operator") or os.environ.get("DRILL_OPERATOR") or _user(),
         progress=not config.getoption("--drill-no-progress"),
         run_id=str(shared["run_id"]) if shared else _new_run_id(),
+        approve=config.getoption("--drill-approve") or "",
+        dry_run=config.getoption("--drill-dry-run"),
+        again=_again(config),
     )
 
 
@@ -131,6 +147,15 @@ def _whole(text: str | None, option: str, *, least: int, absent: int, most: int 
     if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
         raise pytest.UsageError(f"{option} {text!r}: write {bounds}")
     return int(text)
+
+
+def _again(config: pytest.Config) -> int:
+    given = config.getoption("--drill-again")
+    named, text = ("--drill-again", given) if given is not None else ("drill_again", config.getini("drill_again"))
+    again = _whole(text, named, least=0, absent=0, most=10)
+    if again and not config.pluginmanager.hasplugin(RERUNS):
+        raise pytest.UsageError(f"{named} {again} needs the plugin pytest-rerunfailures: pip install pytest-rerunfailures")
+    return again
 
 
 def _until(text: str | None) -> str:

@@ -5,14 +5,20 @@ Knows names, kinds and whether they are disposable. Opens nothing; imports a pro
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import cast
 
 from chaos.core.errors import BadInput, Unavailable
+from chaos.engine.places import standing_state
+from chaos.engine.policy import StandingEnvironment
 from chaos.environments.base import Environment
+from chaos.environments.standing import pinned_identity
 from chaos.plugin.catalogue import Scenario, shipped
-from chaos.plugin.gamedayfile import FILE, GamedayFile, StandingEnvironment, read
+from chaos.plugin.gamedayfile import FILE, GamedayFile, read
 from chaos.plugin.marker import nearest
 
 GROUP = "chaos.environments"
@@ -45,7 +51,9 @@ class Places:
             if name in self._all:
                 key = f"{file.path}: environments.{name}"
                 raise BadInput("an installed environment has this name", where=key, next_step="choose another name")
-            self._all[name] = Place(name, declared.kind, disposable=False, declared=declared)
+            provider = providers.get(declared.kind)
+            standing = provider if provider is not None and declared.kind not in self._all else None
+            self._all[name] = Place(name, declared.kind, disposable=False, provider=standing, declared=declared)
 
     @classmethod
     def of(cls, rootdir: Path) -> Places:
@@ -78,32 +86,89 @@ class Places:
         )
 
     def require_provider(self, name: str) -> None:
-        """Raises BadInput where nothing installed can reach the standing environment ``name``."""
+        """Raises BadInput where nothing installed can reach the standing environment ``name``, or where its settings do not fit."""
         place = self._all[name]
-        if place.declared is not None:
+        if place.declared is None:
+            return
+        where = self.file.where("environments", name, "kind")
+        if place.kind in self.disposable():
+            what = f"environments of kind {place.kind!r} are disposable: they are made for a drill and thrown away"
+            raise BadInput(what, where=where, next_step=f"run in {place.kind} itself, or declare a standing kind{self._kinds()}")
+        if place.provider is None:
             raise BadInput(
-                f"this release has no provider for environments of kind {place.kind!r}",
-                where=f"{self.file.path}: environments.{name}",
+                f"this release has no provider for environments of kind {place.kind!r}{nearest(place.kind, self._standing_kinds)}",
+                where=where,
                 next_step=f"deselect it, or run in {' or '.join(self.disposable())}",
             )
+        self._check_settings(place, _load(place, place.provider))
 
     def make(self, name: str) -> Environment:
         """A new, unopened environment object.
 
         Raises:
             Unavailable: where its provider cannot be imported here.
+            BadInput: where it has none, or its settings do not fit.
         """
         place = self.get(name, where="environment")
+        self.require_provider(name)
         if place.provider is None:
-            self.require_provider(name)
             raise BadInput("has no provider", where=f"environment {name}")
-        try:
-            environment: Environment = place.provider.load()()
-        except ImportError as err:
-            raise Unavailable(
-                f"the environment {name!r} cannot be loaded: {err}", next_step=f"pip install -e '.[{name}]' in a checkout of pytest-gameday"
-            ) from err
-        return environment
+        provider = _load(place, place.provider)
+        if place.declared is None:
+            return provider()
+        return provider(name=name, **place.declared.settings)
+
+    def state_dir(self, name: str, environment: Environment | None = None) -> Path:
+        """Where this machine keeps what belongs to the standing environment ``name``: told by its kind and identity, so that another
+        checkout, which may call it otherwise, finds it.
+
+        Raises:
+            BadInput: its identity is one word, and ``environment`` is not there to say of what.
+        """
+        place = self.get(name, where="environment")
+        if environment is not None:
+            return standing_state(place.kind, pinned_identity(environment))
+        if place.declared is None or not isinstance(place.declared.identity, dict):
+            where = self.file.where("environments", name, "identity")
+            raise BadInput("its state cannot be found without reaching it", where=where, next_step="write the identity as a table")
+        return standing_state(place.kind, place.declared.identity)
+
+    @property
+    def _standing_kinds(self) -> tuple[str, ...]:
+        return tuple(sorted({point.name for point in entry_points(group=GROUP)} - set(self.disposable())))
+
+    def _kinds(self) -> str:
+        return f": {', '.join(self._standing_kinds)}" if self._standing_kinds else ""
+
+    def _check_settings(self, place: Place, provider: Callable[..., Environment]) -> None:
+        """Raises BadInput for a setting that the provider does not know, or lacks."""
+        assert place.declared is not None
+        parameters = inspect.signature(provider).parameters
+        known = [name for name in parameters if name != "name"]
+        for setting in place.declared.settings:
+            if setting not in known:
+                raise BadInput(
+                    f"environments of kind {place.kind!r} have no setting {setting!r}{nearest(setting, known)}",
+                    where=self.file.where("environments", place.name, "settings", setting),
+                    expected=f"one of {', '.join(known) or '(none)'}",
+                )
+        for name in known:
+            if parameters[name].default is inspect.Parameter.empty and name not in place.declared.settings:
+                raise BadInput(
+                    f"environments of kind {place.kind!r} need the setting {name!r}",
+                    where=self.file.where("environments", place.name, "settings"),
+                    next_step=f"write it under [environments.{place.name}.settings]",
+                )
+
+
+def _load(place: Place, provider: EntryPoint) -> Callable[..., Environment]:
+    try:
+        return cast("Callable[..., Environment]", provider.load())
+    except ImportError as err:
+        raise Unavailable(
+            f"the environment {place.name!r} cannot be loaded: {err}",
+            next_step=f"pip install -e '.[{place.kind}]' in a checkout of pytest-gameday",
+        ) from err
 
 
 def _is_disposable(provider: EntryPoint) -> bool:

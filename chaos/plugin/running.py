@@ -15,14 +15,20 @@ import pytest
 
 from chaos.core.errors import EXIT_ABORTED, EXIT_RESIDUE, BadInput, FaultNotLanded, GamedayError, Unavailable
 from chaos.core.model import Finding, Verdict
+from chaos.engine.attached import AttachedSystem
 from chaos.engine.drill import Drill, DrillOptions
+from chaos.engine.dry import DryDrill
+from chaos.engine.guard import Refused
+from chaos.engine.lease import LeaseHeld
 from chaos.engine.outcome import DrillOutcome
 from chaos.engine.progress import Progress
+from chaos.engine.signals import Aborted
 from chaos.environments.base import Environment
 from chaos.evidence.junit import properties
 from chaos.evidence.paths import drill_directory, safe_name
 from chaos.evidence.report import ReportPaths, write_report
 from chaos.evidence.terminal import summary_dict
+from chaos.plugin import dry
 from chaos.plugin.collect import placement_of
 from chaos.plugin.keys import DRILL, EXTRAS, OPTIONS, PLACES, RUNNING, SERIES, SKIPPED, SPEC, SUMMARY, TERMINAL_FD
 from chaos.plugin.live import LiveDisplay, MessageLog
@@ -58,6 +64,8 @@ def begin(item: pytest.Item, environment: Environment, session: GamedaySession) 
     """The drill object of ``item``. Nothing is broken yet."""
     _skip_what_was_found(item, session)
     spec, options = item.stash[SPEC], session.options
+    if options.dry_run:
+        return dry.begin(item, environment, session)
     directory = drill_directory(session.run_dir, item.nodeid)
     running = Running(directory, session, MessageLog(), _display(item, session))
     item.stash[RUNNING] = running
@@ -72,8 +80,11 @@ def begin(item: pytest.Item, environment: Environment, session: GamedaySession) 
         budget=spec.budget,
         expectation=spec.expectation,
         environment=environment,
-        seed=derived_seed(options.seed, item.nodeid),
-        journal_dir=options.directory / "journal",
+        seed=derived_seed(options.seed, _attempt(item)),
+        nets=session.nets(environment),
+        signals=session.signals,
+        at=lambda moment: item.ihook.pytest_gameday_moment(item=item, moment=moment),
+        guard=session.guard(environment, item.nodeid),
         watch=running.watch,
         operator=options.operator,
         options=DrillOptions(),
@@ -82,14 +93,29 @@ def begin(item: pytest.Item, environment: Environment, session: GamedaySession) 
     return drill
 
 
+def attach(item: pytest.Item, environment: Environment) -> AttachedSystem:
+    """The system of the fixture ``attached``. Raises BadInput where its marker is not understood."""
+    mark = item.get_closest_marker("attached")
+    given = dict(mark.kwargs) if mark is not None else {}
+    unknown = set(given) - {"detect_s", "check_interval_s"}
+    if unknown or (mark is not None and mark.args) or not all(isinstance(value, int | float) for value in given.values()):
+        raise BadInput("@pytest.mark.attached is not understood", expected="detect_s and check_interval_s in seconds", observed=str(given))
+    return AttachedSystem(environment, **given)
+
+
 def finish(item: pytest.Item, error: BaseException | None) -> None:
     """After the test function: heal, judge, write the evidence, and pass or fail.
 
     Raises whatever the test must end with; returns where it passed.
     """
-    drill, running = item.stash[DRILL], item.stash[RUNNING]
+    drill = item.stash[DRILL]
+    if isinstance(drill, DryDrill):
+        dry.finish(item, drill, error)
+        return
+    running = item.stash[RUNNING]
     try:
         outcome = running.outcome = drill.conclude(error)
+        error = drill.interruption or error
         if isinstance(error, pytest.skip.Exception | Unavailable | BadInput) and not _broke_something(outcome):
             explain(item, error)
             raise error
@@ -125,7 +151,10 @@ def _write(item: pytest.Item, outcome: DrillOutcome, running: Running) -> str:
         paths = write_report(outcome, running.directory)
     except BadInput as err:
         return f"The report could not be written: {err}"
-    item.user_properties.extend(properties(outcome, paths))
+    told = properties(outcome, paths)
+    names = {name for name, _ in told}
+    item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in names]  # of an attempt that was starved
+    item.user_properties.extend(told)
     item.stash[SUMMARY] = summary_dict(outcome, paths)
     if item.config.pluginmanager.hasplugin("html"):
         item.stash[EXTRAS] = _html_extras(outcome, paths)
@@ -188,10 +217,12 @@ def _where(item: pytest.Item) -> str:
 
 def release(item: pytest.Item, drill: Drill) -> None:
     """Teardown of the fixture ``drill``: let everything go, then tell of a heal that failed."""
+    if isinstance(drill, DryDrill):
+        return
     running = item.stash[RUNNING]
     running.dark()
     outcome = running.outcome
-    if drill.damaged:
+    if drill.residue:
         leave_with(item.config, EXIT_RESIDUE)
     try:
         drill.release()
@@ -208,8 +239,13 @@ def explain(item: pytest.Item, error: BaseException) -> None:
         if item.config.stash[OPTIONS].requires(environment, error.capability):
             pytest.fail(f"required by this run (--drill-require): {error}", pytrace=False)
         _skip(item, str(error))
+    if isinstance(error, Aborted):
+        leave_with(item.config, EXIT_ABORTED)
+        pytest.fail(f"ABORTED before anything was broken: {error}", pytrace=False)
     if code := getattr(error, "exit_code", 0):
         leave_with(item.config, code)
+    if isinstance(error, Refused | LeaseHeld):
+        pytest.fail(f"refused: {error}", pytrace=False)
     if isinstance(error, BadInput):
         pytest.fail(f"bad input: {error}", pytrace=False)
     if isinstance(error, GamedayError):
@@ -233,6 +269,12 @@ def environment_name(item: pytest.Item) -> str:
 def derived_seed(seed: int, node_id: str) -> int:
     """The seed of one drill: the run's seed and the drill's name decide it, nothing else."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{node_id}".encode()).digest()[:4], "big")
+
+
+def _attempt(item: pytest.Item) -> str:
+    """The drill's name, numbered from its second attempt on (pytest-rerunfailures counts): each has a seed and fault ids of its own."""
+    number = getattr(item, "execution_count", 1)
+    return item.nodeid if number <= 1 else f"{item.nodeid}#{number}"
 
 
 def _first_line(item: pytest.Item) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chaos.core.errors import BadInput
+from chaos.engine.signals import Signals
 from chaos.plugin.collect import Collector
-from chaos.plugin.keys import COLLECTOR, EXIT_CODE, OPTIONS, PLACES
+from chaos.plugin.keys import COLLECTOR, EXIT_CODE, OPTIONS, PLACES, SIGNALS
 from chaos.plugin.options import GamedayOptions
 from chaos.plugin.places import BUILT_IN, Places
 
@@ -82,6 +83,14 @@ def refuse(config: pytest.Config, items: list[pytest.Item], lines: list[str]) ->
         items.clear()
         return
     raise pytest.UsageError(*lines)
+
+
+def mind_signals(config: pytest.Config) -> None:
+    """SIGTERM and SIGHUP end this process as Ctrl-C does. Idempotent."""
+    if SIGNALS not in config.stash:
+        config.stash[SIGNALS] = signals = Signals()
+        signals.install()
+        config.add_cleanup(signals.uninstall)
 
 
 def leave_with(config: pytest.Config, code: int) -> None:

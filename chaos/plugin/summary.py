@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from chaos.core.errors import BadInput
 from chaos.evidence.distribution import render_distribution
 from chaos.evidence.html_extras import COLUMNS, summary_cells
+from chaos.evidence.model import Report
 from chaos.evidence.paths import point_latest
 from chaos.evidence.report import load_report
 from chaos.evidence.terminal import Summary, plain, plain_summary, render_summary, report_summary
@@ -25,21 +27,38 @@ _REPEAT = re.compile(r"-\d+\]$")
 def summaries(config: pytest.Config) -> list[Summary]:
     """Of every drill of this run that reached a verdict: first those whose tests reported, then what lies on disk besides.
 
-    A worker that crashed after its report was written has reported nothing; the file counts.
+    A worker that crashed after its report was written has reported nothing; the file counts. Attempts that were measured anew do not.
     """
     reported = config.stash[SUMMARIES].copy()
-    run_dir = config.stash[OPTIONS].run_dir
-    for file in sorted(run_dir.glob("*/report.json")):
-        if str(file) not in {str(summary["json"]) for summary in reported.values()}:
-            try:
-                report = load_report(file)
-            except BadInput:
-                continue
+    told = {str(summary["drill"]) for summary in reported.values()}
+    for report, file in _unreported(config):
+        if report.drill not in told:
             reported[str(file)] = report_summary(report, html=str(file.with_suffix(".html")), json=str(file))
     return list(reported.values())
 
 
-def show(terminal: pytest.TerminalReporter, found: Sequence[Summary], options: GamedayOptions) -> None:
+def starved_attempts(config: pytest.Config) -> list[str]:
+    """One line for each attempt at a drill that was starved and measured anew."""
+    told = {str(summary["drill"]) for summary in config.stash[SUMMARIES].values()}
+    return [
+        f"measured anew, because it was starved: {report.drill}  {_shown(file.with_suffix('.html'))}"
+        for report, file in _unreported(config)
+        if report.drill in told
+    ]
+
+
+def _unreported(config: pytest.Config) -> list[tuple[Report, Path]]:
+    """Reports on the disk that no test of this run has told of last."""
+    known = {str(summary["json"]) for summary in config.stash[SUMMARIES].values()}
+    found = []
+    for file in sorted(config.stash[OPTIONS].run_dir.glob("*/report.json")):
+        if str(file) not in known:
+            with contextlib.suppress(BadInput):  # half a report is none
+                found.append((load_report(file), file))
+    return found
+
+
+def show(terminal: pytest.TerminalReporter, found: Sequence[Summary], options: GamedayOptions, anew: Sequence[str] = ()) -> None:
     """One screen, in colour where the terminal has it."""
     terminal.write_sep("=", "drills")
     columns = max(80, min(shutil.get_terminal_size().columns, 120))
@@ -55,6 +74,8 @@ def show(terminal: pytest.TerminalReporter, found: Sequence[Summary], options: G
     for group in repeats(found):
         terminal.write_sep("-", "repeats")
         terminal.write(plain(render_distribution(group), columns=columns))
+    for line in anew:
+        terminal.write_line(line)
     terminal.write_line(f"run {options.run_id}, seed {options.seed}: {_shown(options.run_dir)}")
 
 
