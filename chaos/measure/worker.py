@@ -38,8 +38,9 @@ from chaos.core.errors import BadInput
 from chaos.core.model import Json
 from chaos.measure._lines import LineFile
 from chaos.measure._loop import ID_STRIDE, ConnectFunction, OpenLoop, Operating, OperationFunction, Plan, describe
+from chaos.measure._slice import take_short_slices
 from chaos.measure.history import Event, WorkloadInfo
-from chaos.measure.workload import WorkloadSpec
+from chaos.measure.workload import WorkloadSpec, completed
 
 __all__ = ["ID_STRIDE", "WorkerSpec", "drain_s", "main", "worker_argv", "write_spec"]
 
@@ -123,9 +124,9 @@ def read_spec(argv: Sequence[str]) -> tuple[WorkerSpec, bool]:
     work = spec.workload
     if work.timeout_s is None or not work.timeout_s > 0:
         raise BadInput("timeout_s must be set and positive", where=f"workload {work.name}", observed=repr(work.timeout_s))
-    if not work.rate_hz > 0 or work.connections < 1 or spec.index < 0:
+    if not work.rate_hz > 0 or (work.connections is not None and work.connections < 1) or spec.index < 0:
         raise BadInput("rate_hz and connections must be positive, index not negative", where=f"workload {work.name}")
-    return spec, stdin_open
+    return msgspec.structs.replace(spec, workload=completed(work, work.timeout_s)), stdin_open
 
 
 def _read_line(fd: int) -> bytes:
@@ -259,7 +260,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
         work, spec = self._spec.workload, self._spec
-        assert work.timeout_s is not None
+        assert work.timeout_s is not None and work.connections is not None
         origin_ns = now_ns() + int(spec.origin_delay_s * NS)
         recorder = Recorder(self._file, spec, loop, self.complain)
         self._announce(origin_ns)
@@ -360,10 +361,13 @@ def _is_pipe(fd: int) -> bool:
 
 
 def _take_precedence() -> None:
-    """Real-time priority, where this user may have it: what measures must not wait its turn behind what
-    is measured. Elsewhere it waits, and starved drills come out INVALID."""
-    with contextlib.suppress(PermissionError):
+    """What measures must not wait its turn behind what is measured: real-time priority where this user may have it, elsewhere the
+    shortest time slice, which anybody may ask for and by which Linux (6.12 and newer) runs whoever wakes up sooner. Where neither is to
+    be had it waits, and starved drills come out INVALID."""
+    try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_REAL_TIME_PRIORITY))
+    except PermissionError:
+        take_short_slices()
 
 
 def main(argv: Sequence[str]) -> int:

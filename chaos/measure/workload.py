@@ -6,18 +6,22 @@ uses it; the worker (:mod:`chaos.measure.worker`) imports that file alone, in it
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from chaos.core.model import Json
+
+_SPARE, _MOST_CONNECTIONS = 8, 256
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A stream of operations.
 
     ``operation`` and ``connect`` are ``/path/to/file.py::name``. ``connect`` (optional) makes one connection; there are at most
-    ``connections`` of them. ``timeout_s`` None: the drill derives it from its budget. ``gated`` False keeps the workload
-    out of RTO and availability; ``ledger`` True makes its acknowledged writes count for RPO. ``kinds`` names what
-    ``Call.kind`` may be.
+    ``connections`` of them; None: what the schedule needs (:func:`completed`). ``timeout_s`` None: the drill derives it from its
+    budget. ``gated`` False keeps the workload out of RTO and availability; ``ledger`` True makes its acknowledged writes count for
+    RPO. ``kinds`` names what ``Call.kind`` may be.
     """
 
     name: str
@@ -26,11 +30,21 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Json] = {}
     rate_hz: float = 100.0
     timeout_s: float | None = None
-    connections: int = 16
+    connections: int | None = None
     kinds: tuple[str, ...] = ("op",)
     gated: bool = True
     ledger: bool = False
     seed: int = 0
+
+
+def completed(spec: WorkloadSpec, timeout_s: float) -> WorkloadSpec:
+    """``spec`` with ``timeout_s`` (seconds) where it names none, and with as many connections as the schedule can ever need where it
+    names no number: rate · τ operations are under way when each takes its whole timeout (Little's law). With fewer, a system that is slow
+    for a moment holds them all, and what comes due then is sent late: the system's doing, which would read as a starved generator.
+    At most 256, what a PostgreSQL server takes easily."""
+    timeout_s = spec.timeout_s if spec.timeout_s is not None else timeout_s
+    connections = spec.connections if spec.connections is not None else math.ceil(min(spec.rate_hz * timeout_s + _SPARE, _MOST_CONNECTIONS))
+    return msgspec.structs.replace(spec, timeout_s=timeout_s, connections=connections)
 
 
 class Refused(Exception):
