@@ -26,11 +26,38 @@ if TYPE_CHECKING:
     from chaos.environments.base import DropRule as DropRule
     from chaos.environments.base import Environment as Environment
     from chaos.environments.base import Node as Node
+    from chaos.faults.bandwidth import Bandwidth as Bandwidth
+    from chaos.faults.clock_skew import ClockSkew as ClockSkew
+    from chaos.faults.composition import Repeat as Repeat
+    from chaos.faults.composition import Sequence as Sequence
+    from chaos.faults.composition import Together as Together
+    from chaos.faults.connection_reset import ConnectionReset as ConnectionReset
+    from chaos.faults.corrupt_file import CorruptFile as CorruptFile
+    from chaos.faults.cpu_limit import CpuLimit as CpuLimit
+    from chaos.faults.cpu_stress import CpuStress as CpuStress
+    from chaos.faults.crash_loop import CrashLoop as CrashLoop
+    from chaos.faults.disk_errors import DiskErrors as DiskErrors
+    from chaos.faults.disk_fill import DiskFill as DiskFill
+    from chaos.faults.dns_failure import DnsFailure as DnsFailure
+    from chaos.faults.fd_exhaustion import FdExhaustion as FdExhaustion
+    from chaos.faults.half_open import HalfOpen as HalfOpen
+    from chaos.faults.inode_exhaustion import InodeExhaustion as InodeExhaustion
     from chaos.faults.kill import Kill as Kill
+    from chaos.faults.latency import Latency as Latency
+    from chaos.faults.link_down import LinkDown as LinkDown
+    from chaos.faults.memory_pressure import MemoryPressure as MemoryPressure
+    from chaos.faults.monotonic_skew import MonotonicSkew as MonotonicSkew
     from chaos.faults.noop import Noop as Noop
+    from chaos.faults.packet_loss import PacketLoss as PacketLoss
     from chaos.faults.partition import Partition as Partition
     from chaos.faults.pause import Pause as Pause
+    from chaos.faults.port_exhaustion import PortExhaustion as PortExhaustion
     from chaos.faults.power_loss import PowerLoss as PowerLoss
+    from chaos.faults.read_only_filesystem import ReadOnlyFilesystem as ReadOnlyFilesystem
+    from chaos.faults.replication_stop import ReplicationStop as ReplicationStop
+    from chaos.faults.restart import Restart as Restart
+    from chaos.faults.slow_close import SlowClose as SlowClose
+    from chaos.faults.slow_disk import SlowDisk as SlowDisk
     from chaos.faults.stop import Stop as Stop
     from chaos.measure.history import SurvivorRead as SurvivorRead
     from chaos.measure.workload import Call as Call
@@ -58,12 +85,39 @@ _HOME = {
     "DropRule": "chaos.environments.base",
     "Environment": "chaos.environments.base",
     "Node": "chaos.environments.base",
+    "CorruptFile": "chaos.faults.corrupt_file",
+    "DiskErrors": "chaos.faults.disk_errors",
+    "DiskFill": "chaos.faults.disk_fill",
+    "InodeExhaustion": "chaos.faults.inode_exhaustion",
     "Kill": "chaos.faults.kill",
+    "MonotonicSkew": "chaos.faults.monotonic_skew",
     "Noop": "chaos.faults.noop",
+    "ConnectionReset": "chaos.faults.connection_reset",
+    "LinkDown": "chaos.faults.link_down",
+    "PacketLoss": "chaos.faults.packet_loss",
+    "Bandwidth": "chaos.faults.bandwidth",
+    "DnsFailure": "chaos.faults.dns_failure",
+    "HalfOpen": "chaos.faults.half_open",
+    "Latency": "chaos.faults.latency",
+    "PortExhaustion": "chaos.faults.port_exhaustion",
+    "SlowClose": "chaos.faults.slow_close",
     "Partition": "chaos.faults.partition",
     "Pause": "chaos.faults.pause",
     "PowerLoss": "chaos.faults.power_loss",
+    "ReadOnlyFilesystem": "chaos.faults.read_only_filesystem",
+    "SlowDisk": "chaos.faults.slow_disk",
     "Stop": "chaos.faults.stop",
+    "ClockSkew": "chaos.faults.clock_skew",
+    "CpuLimit": "chaos.faults.cpu_limit",
+    "CpuStress": "chaos.faults.cpu_stress",
+    "CrashLoop": "chaos.faults.crash_loop",
+    "FdExhaustion": "chaos.faults.fd_exhaustion",
+    "MemoryPressure": "chaos.faults.memory_pressure",
+    "ReplicationStop": "chaos.faults.replication_stop",
+    "Restart": "chaos.faults.restart",
+    "Repeat": "chaos.faults.composition",
+    "Sequence": "chaos.faults.composition",
+    "Together": "chaos.faults.composition",
     "SurvivorRead": "chaos.measure.history",
     "Call": "chaos.measure.workload",
     "Refused": "chaos.measure.workload",

@@ -1,4 +1,4 @@
-"""Crash tests need micro-hosts and PostgreSQL: skipped with the reason, failed where DRILL_REQUIRE names embedded."""
+"""Crash tests of real drills need micro-hosts and PostgreSQL: skipped with the reason, failed where DRILL_REQUIRE names embedded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chaos.environments.microhost.provider import Microhosts
 from fixtures.postgres_binaries import find_binaries
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def drills_work_here() -> None:
     """Looked at once."""
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from attach_containers import Project
 
 from chaos.core.errors import Unavailable
 from chaos.environments.docker import Docker, DockerNode, Lan, NodeSpec, Service
@@ -14,6 +15,16 @@ from chaos.environments.docker import Docker, DockerNode, Lan, NodeSpec, Service
 IMAGE_CONTEXT = Path(__file__).resolve().parents[2] / "fixtures" / "images" / "patroni"
 LISTENER = Service(("python3", "-m", "http.server", "8080"), "nobody")
 _UNAVAILABLE = pytest.StashKey[str]()
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Project]:
+    """A project that somebody else runs."""
+    project = Project()
+    try:
+        yield project.up()
+    finally:
+        project.down()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from chaos.core.errors import BadInput, EnvironmentFailed
+from chaos.core.errors import BadInput, EnvironmentFailed, Unavailable
 from chaos.environments.base import Completed, DropRule
-from chaos.environments.iptables import IptablesFilter, chain_of, held, install_script, normal_form, parse, remove_script
+from chaos.environments.iptables import IptablesFilter, caught, chain_of, held, install_script, normal_form, parse, remove_script
 
 IN, OUT = chain_of("cut", "I"), chain_of("cut", "O")
 HELD = f"""\
@@ -50,7 +50,7 @@ def test_a_fresh_install_makes_both_chains_and_both_jumps() -> None:
         f":{IN} - [0:0]",
         f":{OUT} - [0:0]",
         f"-A {IN} -s 10.0.0.2/32 {comment} -j DROP",
-        f"-A {OUT} -d 10.1.0.0/16 -p tcp -m tcp --sport 5432 {comment} -j DROP",
+        f"-A {OUT} ! -o lo -d 10.1.0.0/16 -p tcp -m tcp --sport 5432 {comment} -j DROP",
         f"-A {IN} ! -i lo {comment} -j DROP",
         f"-I INPUT 1 {comment} -j {IN}",
         f"-I OUTPUT 1 {comment} -j {OUT}",
@@ -106,7 +106,9 @@ def test_foreign_state_of_our_name_is_refused(foreign: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "rule"), [("-j", DropRule(True)), ("a b", DropRule(True)), ("t", DropRule(True, ("pg0",))), ("t", DropRule(True, (), 0))]
+    ("tag", "rule"),
+    [("-j", DropRule(True)), ("a b", DropRule(True)), ("t", DropRule(True, ("pg0",))), ("t", DropRule(True, (), 0))]
+    + [("t", DropRule(True, (), share=share)) for share in (0.0, -0.1, 1.1)],
 )
 def test_what_iptables_would_misread_is_refused(tag: str, rule: DropRule) -> None:
     """Tags with blanks, names instead of addresses and impossible ports never reach the command."""
@@ -114,3 +116,58 @@ def test_what_iptables_would_misread_is_refused(tag: str, rule: DropRule) -> Non
     with pytest.raises(BadInput):
         IptablesFilter(kernel, where="here").drop(tag, [rule])
     assert kernel.restored == ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "matches"),
+    [
+        (DropRule(True, ("10.0.0.2",), share=0.25), f"{IN} -s 10.0.0.2/32 -m statistic --mode random --probability 0.250000000"),
+        (DropRule(False, share=0.01), f"{OUT} ! -o lo -m statistic --mode random --probability 0.010000000"),
+        (
+            DropRule(True, ("10.0.0.2",), 80, 0.5),
+            f"{IN} -s 10.0.0.2/32 -p tcp -m tcp --dport 80 -m statistic --mode random --probability 0.500000000",
+        ),
+        (DropRule(True, ("10.0.0.0/8",)), f"{IN} ! -i lo -s 10.0.0.0/8"),
+        (DropRule(False, ("10.0.0.0/8", "10.0.0.9/32")), f"{OUT} ! -o lo -d 10.0.0.0/8"),
+    ],
+)
+def test_a_share_is_a_toss_and_a_network_spares_the_loopback(rule: DropRule, matches: str) -> None:
+    """Each packet for itself; and what a node says to itself never leaves it, whatever its address is."""
+    comment = "-m comment --comment gameday:cut"
+    assert f"-A {matches} {comment} -j DROP" in install_script("cut", [rule], parse("")).splitlines()
+
+
+@pytest.mark.parametrize("inbound", [True, False])
+def test_a_rejection_is_tcp_alone_and_never_answers_a_reset(inbound: bool) -> None:
+    """With and without a port; a reset that is on its way gets through."""
+    chain, comment = IN if inbound else OUT, "-m comment --comment gameday:cut"
+    rules = [DropRule(inbound, ("10.0.0.2",), reject=True), DropRule(inbound, (), 5432, reject=True)]
+    lines = install_script("cut", rules, parse("")).splitlines()
+    peer, lo, port = ("-s", "! -i lo", "--dport") if inbound else ("-d", "! -o lo", "--sport")
+    answer = f"! --tcp-flags RST RST {comment} -j REJECT --reject-with tcp-reset"
+    assert f"-A {chain} {peer} 10.0.0.2/32 -p tcp -m tcp {answer}" in lines
+    assert f"-A {chain} {lo} -p tcp -m tcp {port} 5432 {answer}" in lines
+    assert held(parse("\n".join(lines))) == {"cut": 2}
+
+
+def test_the_kernels_counters_are_read_for_each_tag() -> None:
+    """What our rules of that tag caught is added up; jumps, other tags and other people's rules are not."""
+    other, plain = f'-A {IN} -m comment --comment "gameday:other" -j DROP', "-A INPUT -j DROP"
+    counted = "\n".join([f"[{7 + at}:99] {line}" if line.startswith("-A") else line for at, line in enumerate(HELD.splitlines())])
+    drops = [line for line in counted.splitlines() if line.endswith("-j DROP")]
+    assert len(drops) == 2 and caught(counted, "cut") == sum(int(line[1:].partition(":")[0]) for line in drops) > 0
+    assert caught(f"{counted}\n[5:50] {other}\n[6:60] {plain}", "cut") == caught(counted, "cut")
+    assert caught(f"{counted}\n[5:50] {other}", "other") == 5 and caught(counted, "nobody") == 0
+
+
+def test_a_trial_commits_nothing_and_says_what_is_missing() -> None:
+    """The kernel's refusal becomes Unavailable with the fix; the command is one that only tries."""
+    asked: list[Sequence[str]] = []
+
+    def refusing(argv: Sequence[str], stdin: bytes) -> Completed:
+        asked.append(argv)
+        return Completed(2, "", "Extension statistic revision 0 not supported, missing kernel module?")
+
+    with pytest.raises(Unavailable, match="missing kernel module") as refused:
+        IptablesFilter(refusing, where="here").check_drop([DropRule(True, share=0.5)])
+    assert asked == [("iptables-restore", "--test", "--noflush")] and "modprobe" in refused.value.next_step

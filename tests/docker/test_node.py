@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -301,3 +303,17 @@ def test_an_environment_without_an_engine_says_how_to_get_one(monkeypatch: pytes
         Docker().check()
     lines = Docker().doctor()
     assert [line.ok for line in lines] == [False] and "DOCKER_HOST" in lines[0].fix
+
+
+def test_what_a_command_says_before_we_listen_is_not_lost(pair: tuple[DockerNode, DockerNode], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may read the engine's answer only when the command has ended already: its output is there all the same."""
+    begin = http.client.HTTPResponse.begin
+
+    def late(response: http.client.HTTPResponse) -> None:
+        time.sleep(0.2)  # the point of this test: nothing to wait for
+        begin(response)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "begin", late)
+    done = pair[0].run(("sh", "-c", "echo out; echo err >&2; exit 3"))
+    assert (done.code, done.out, done.err) == (3, "out\n", "err\n")
+    assert pair[0].run(("cat",), stdin=b"input").out == "input"

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from chaos import Drill, Environment, EnvironmentFailed, Json, Node, NodeRef, NotHealthy, SurvivorRead, WorkloadSpec, now_ns, wait_for
+from chaos.environments.host_client import HostClient
 from chaos.plugin.hookspecs import SystemSupport
 
 SERVER = """
@@ -30,31 +31,12 @@ class Handler(socketserver.StreamRequestHandler):
                 ledger.write(line.decode())
             self.wfile.write(b"ok\\n")
 class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address, daemon_threads = True, True
+    allow_reuse_address, daemon_threads, request_queue_size = True, True, 128
 with Server(("127.0.0.1", 0), Handler) as server:
     print(server.server_address[1], flush=True)
     server.serve_forever()
 """
 OPERATIONS = Path(__file__).with_name("box_operations.py")
-
-
-class Client:
-    """A workload's process."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process, self.pid = process, process.pid
-
-    def poll(self) -> int | None:
-        return self._process.poll()
-
-    def terminate(self) -> None:
-        self._process.terminate()
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def wait(self, timeout_s: float) -> int:
-        return self._process.wait(timeout_s)
 
 
 class BoxNode:
@@ -92,7 +74,7 @@ class Box:
         assert self._server.stdout is not None
         self.port = int(self._server.stdout.readline())
         self.node = BoxNode(NodeRef(environment.name, "box", "box"), self._server.pid, stuck)
-        self._clients: list[Client] = []
+        self._clients: list[HostClient] = []
 
     @property
     def nodes(self) -> Mapping[str, Node]:
@@ -127,10 +109,8 @@ class Box:
         ids = tuple(int(line) for line in self._ledger.read_text().splitlines())
         return SurvivorRead(label, began_ns, now_ns(), ids, source=str(self._ledger))
 
-    def spawn_client(self, argv: Sequence[str], *, log: Path) -> Client:
-        with log.open("ab") as out:
-            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out)
-        self._clients.append(Client(process))
+    def spawn_client(self, argv: Sequence[str], *, log: Path) -> HostClient:
+        self._clients.append(HostClient(argv, log))
         return self._clients[-1]
 
     def writes(self, rate_hz: float = 100.0) -> WorkloadSpec:
@@ -141,7 +121,6 @@ class Box:
             params={"port": self.port},
             rate_hz=rate_hz,
             timeout_s=0.1,
-            connections=8,
             ledger=True,
         )
 

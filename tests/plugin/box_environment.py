@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chaos.environments.base import ProbeLine
+from chaos.core.errors import EnvironmentGone
+from chaos.core.model import Json, NodeRef
+from chaos.environments.base import Node, ProbeLine
 
 
 class Here:
@@ -23,6 +25,18 @@ class Here:
 
     def identity(self) -> dict[str, str]:
         return {"place": "here"}
+
+    def settings(self) -> dict[str, Json]:
+        return {}
+
+    def resolve(self, ref: NodeRef) -> Node:
+        raise EnvironmentGone("boxes end with the process that made them", where=str(ref))
+
+    def reclaim(self) -> list[str]:
+        return []
+
+    def dead_man(self) -> None:
+        return None
 
     def close(self) -> None:
         """There is nothing to take down."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from typing import Any
 
 import pytest
 from plugin_project import Run, said
 
-HERE = Path(__file__).parent
 HAS_XDIST = importlib.util.find_spec("xdist") is not None
 HAS_HTML = importlib.util.find_spec("pytest_html") is not None
 needs_xdist = pytest.mark.skipif(not HAS_XDIST, reason="pytest-xdist is not installed")
@@ -41,18 +39,6 @@ def test_lossy(drill, box):
     with drill.inject(Noop(box.node.ref)):
         writes.wait_recovered()
 '''
-
-
-@pytest.fixture
-def box(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A project with the box system, in an environment that an installed package brings by its entry point."""
-    for source, name in (("box_conftest", "conftest"), ("box_operations", "box_operations"), ("box_environment", "box_environment")):
-        project.makepyfile(**{name: (HERE / f"{source}.py").read_text(encoding="utf-8")})
-    installed = project.mkdir("boxes-1.0.dist-info")
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: boxes\nVersion: 1.0\n", encoding="utf-8")
-    (installed / "entry_points.txt").write_text("[chaos.environments]\nhere = box_environment:Here\n", encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(project.path))
-    return project
 
 
 def _reports(project: pytest.Pytester) -> dict[str, dict[str, Any]]:

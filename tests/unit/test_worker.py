@@ -17,7 +17,7 @@ from worker_harness import OPERATIONS, Run, TinyServer, closed_port, lines_of, s
 from chaos.core.clock import wait_for
 from chaos.measure.history import Event, Operation, Outcome, read_history
 from chaos.measure.worker import ID_STRIDE, WorkerSpec, worker_argv
-from chaos.measure.workload import Call, WorkloadSpec
+from chaos.measure.workload import Call, WorkloadSpec, completed
 
 NS = 1_000_000_000
 
@@ -303,3 +303,23 @@ def test_worker_imports_nothing_heavy() -> None:
     code = "import sys, chaos.measure.worker; print([m for m in ('numpy', 'pytest', 'psycopg', 'docker', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env={**os.environ})
     assert done.stdout.strip() == "[]"
+
+
+def test_short_slices_are_what_the_kernel_then_says() -> None:
+    """Whoever asks for short slices has them of 0.1 ms, as far as the kernel keeps and shows such a thing, and is as nice as before."""
+    code = "import os; os.nice(3); from chaos.measure._slice import take_short_slices as t; print(t(), os.nice(0)); "
+    code += "print(open('/proc/self/sched').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0 or "se.slice" not in done.stdout:
+        pytest.skip("this kernel does not show a process' slice (Linux 6.12 and newer do, where built with CONFIG_SCHED_DEBUG)")
+    slices = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("se.slice ")]
+    assert done.stdout.startswith("True 3\n") and slices == ["100000"]
+
+
+def test_connections_are_as_many_as_the_schedule_can_need() -> None:
+    """Rate times timeout and a few more where the spec names no number, at most 256; a number that is named stays."""
+    named = WorkloadSpec(name="w", operation="/ops.py::op", rate_hz=200.0)
+    assert completed(named, 0.5).connections == 108
+    assert completed(msgspec.structs.replace(named, rate_hz=5000.0), 1.0).connections == 256
+    kept = completed(msgspec.structs.replace(named, timeout_s=0.1, connections=3), 1.0)
+    assert (kept.connections, kept.timeout_s) == (3, 0.1)
