@@ -1,5 +1,5 @@
 # Everything a person or a CI machine types. `make drill` and `make test` need Linux, git, make and Python >= 3.11, nothing else.
-.PHONY: help drill test bench lint format clean
+.PHONY: help drill test contract crash bench docs lint format clean
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -13,12 +13,17 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 # What is passed on to tox, e.g. `make test TOX="-e py311"`.
 TOX ?=
+# What is passed on to pytest, e.g. `make crash PYTEST="-k pause"`.
+PYTEST ?=
 
 help:
 	@echo 'make drill   run the first drill: PostgreSQL on micro-hosts loses the power of its primary'
 	@echo 'make test    everything that CI runs (tox); DRILL_REQUIRE=embedded,docker makes skips of those failures'
+	@echo 'make contract  the whole conformance suite, every example of every fault in every place (an hour)'
+	@echo 'make crash   the whole crash matrix: every fault, moment, death and place (hours)'
 	@echo 'make bench   measure the figures that the project promises'
 	@echo 'make lint    ruff and mypy;  make format  ruff format'
+	@echo 'make docs    make docs/faults.md from the code'
 	@echo 'make clean   remove .venv, .tox, caches and .gameday'
 
 drill: $(READY)
@@ -27,8 +32,17 @@ drill: $(READY)
 test: $(READY_DEV)
 	@$(VENV)/bin/tox run $(TOX)
 
+contract: $(READY_DEV)
+	@CONTRACT=all $(VENV)/bin/pytest tests/contract $(PYTEST)
+
+crash: $(READY_DEV)
+	@CRASH=all $(VENV)/bin/pytest tests/crash/test_crash_matrix.py tests/crash/test_engine_restart.py $(PYTEST)
+
 bench: $(READY_DEV)
 	@$(PY) -m bench
+
+docs: $(READY_DEV)
+	@$(PY) -m chaos.faults.describe > docs/faults.md
 
 lint: $(READY_DEV)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

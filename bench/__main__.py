@@ -27,10 +27,11 @@ BENCHES = {
     "embedded": "from nothing to healthy replicated PostgreSQL, embedded and docker side by side",
     "drill": "a whole embedded drill, pytest from start to exit",
     "faults": "from call to proof: partition of micro-hosts, kill of a container",
+    "healing": "killed at random moments: is everything put back, and how fast",
     "judge": "judging histories of 1 000 000 and 5 000 000 operations",
     "plugin_cost": "pytest --collect-only on 1 000 empty tests, with the plugin and without",
 }
-DEADLINE_S = 1800.0
+DEADLINE_S = 3600.0
 Facts = Sequence[tuple[str, str]]
 BUSY = 0.15
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
