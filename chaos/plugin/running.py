@@ -13,7 +13,7 @@ from typing import NoReturn
 import msgspec
 import pytest
 
-from chaos.core.errors import EXIT_ABORTED, EXIT_RESIDUE, BadInput, FaultNotLanded, GamedayError, Unavailable
+from chaos.core.errors import EXIT_ABORTED, EXIT_RESIDUE, BadInput, GamedayError, Judged, Unavailable
 from chaos.core.model import Finding, Verdict
 from chaos.engine.attached import AttachedSystem
 from chaos.engine.drill import Drill, DrillOptions
@@ -176,8 +176,8 @@ def _decide(item: pytest.Item, outcome: DrillOutcome, error: BaseException | Non
     if trouble:
         pytest.fail(f"{first}\n{trouble}", pytrace=False)
     sought = _series(item, outcome)
-    if isinstance(error, FaultNotLanded):
-        error = None  # judged already: INVALID, for the finding "landed"
+    if isinstance(error, Judged):
+        error = None  # the verdict tells it, as a finding of its own: "landed", "check" or "runbook"
     if isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
         # A test that leaves after it broke something does not get out of the verdict.
         pytest.fail(f"{first}\nThe test asked to be skipped after it had broken something: {error}{_where(item)}", pytrace=False)
