@@ -9,9 +9,16 @@ that was handed over, a crash of the machine may.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import queue
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+RETRY_S = 0.02
 
 
 class LineFile:
@@ -60,3 +67,45 @@ class LineFile:
         """Gives the descriptors back; does not flush."""
         os.close(self._fd)
         os.close(self._eraser)
+
+
+class Scribe:
+    """Feeds a :class:`LineFile` from a thread of its own, so that whoever adds a line never waits for the disk: a write may stand still
+    for tens of milliseconds behind somebody else's fsync, real-time priority or not. Lines keep their order. ``complain`` is told once
+    for each stretch in which the disk takes nothing."""
+
+    def __init__(self, file: LineFile, complain: Callable[[str], None]) -> None:
+        self._file, self._complain = file, complain
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="scribe", daemon=True)
+        self._thread.start()
+
+    def add(self, line: bytes) -> None:
+        """As :meth:`LineFile.add`; handed over as soon as the disk takes it."""
+        self._lines.put(line)
+
+    def finish(self, within_s: float) -> int:
+        """Hand over what is left; returns how many lines the disk did not take within that time. Nothing may be added afterwards."""
+        self._lines.put(None)
+        self._thread.join(within_s)
+        return self._file.pending_lines + max(0, self._lines.qsize() - 1) if self._thread.is_alive() else 0
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            ended = self._gather(self._lines.get())
+            told = False
+            while not self._file.flush():
+                if not told:
+                    self._complain(f"history {self._file.path}: {self._file.trouble}; records are kept in memory until it takes them")
+                told = True
+                time.sleep(RETRY_S)
+
+    def _gather(self, line: bytes | None) -> bool:
+        """Take ``line`` and whatever is there behind it; True where that was the end."""
+        with contextlib.suppress(queue.Empty):
+            while line is not None:
+                self._file.add(line)
+                line = self._lines.get_nowait()
+            return True
+        return False

@@ -24,7 +24,6 @@ import os
 import signal
 import stat
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ import msgspec
 from chaos.core.clock import NS, now_ns
 from chaos.core.errors import BadInput
 from chaos.core.model import Json
-from chaos.measure._lines import LineFile
+from chaos.measure._lines import LineFile, Scribe
 from chaos.measure._loop import ID_STRIDE, ConnectFunction, OpenLoop, Operating, OperationFunction, Plan, describe
 from chaos.measure._slice import take_short_slices
 from chaos.measure.history import Event, WorkloadInfo
@@ -45,7 +44,6 @@ from chaos.measure.workload import WorkloadSpec, completed
 __all__ = ["ID_STRIDE", "WorkerSpec", "drain_s", "main", "worker_argv", "write_spec"]
 
 EXIT_BAD_SPEC, EXIT_UNWRITTEN, EXIT_LOOP = 2, 3, 4
-_RETRY_S = 0.02
 _REAL_TIME_PRIORITY = 1
 _LAST_FLUSH_S = 5.0
 _PARENT_POLL_S = 0.25
@@ -189,13 +187,11 @@ def _where(err: BaseException, path: str) -> str:
 
 
 class Recorder:
-    """Turns settled operations into lines and hands them to the kernel within the same turn of the event loop."""
+    """Turns settled operations into lines and hands them to the scribe at once."""
 
-    def __init__(self, file: LineFile, spec: WorkerSpec, loop: asyncio.AbstractEventLoop, complain: Callable[[str], None]) -> None:
-        self._file, self._index, self._kinds, self._loop, self._complain = file, spec.index, len(spec.workload.kinds), loop, complain
+    def __init__(self, scribe: Scribe, spec: WorkerSpec) -> None:
+        self._scribe, self._index, self._kinds = scribe, spec.index, len(spec.workload.kinds)
         self._nodes: dict[object, str] = {None: "null"}
-        self._flushing = False
-        self._waiting_for_space = False
 
     def record(self, op: Operating, outcome: int, r_ns: int, error: str) -> None:
         """One line, in the form of :class:`~chaos.measure.history.Operation`. Never raises."""
@@ -208,25 +204,13 @@ class Recorder:
             id_ = str(call.id) if call.is_write else "null"
         text = '""' if not error else _json_text(error)
         line = f'["o",{self._index},{op.k},{op.s_ns},{op.t_ns},{r_ns},{outcome},{kind},{id_},{node},{timeline},{text}]\n'
-        self._file.add(line.encode("ascii"))
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        self._scribe.add(line.encode("ascii"))
 
     def _node(self, name: str) -> str:
         if len(self._nodes) > 1000:
             self._nodes = {None: "null"}
         self._nodes[name] = text = _json_text(name)
         return text
-
-    def _flush(self) -> None:
-        if self._file.flush():
-            self._flushing = self._waiting_for_space = False
-            return
-        if not self._waiting_for_space:
-            self._waiting_for_space = True
-            self._complain(f"history {self._file.path}: {self._file.trouble}; records are kept in memory until it takes them")
-        self._loop.call_later(_RETRY_S, self._flush)
 
 
 class Worker:
@@ -236,6 +220,7 @@ class Worker:
         self._spec, self._operation, self._connect = spec, operation, connect
         self._watch_stdin = stdin_open
         self._file = LineFile(spec.history)
+        self._scribe = Scribe(self._file, self.complain)
         self._surprises: set[tuple[str, str]] = set()
         self._stops = 0
 
@@ -262,7 +247,7 @@ class Worker:
         work, spec = self._spec.workload, self._spec
         assert work.timeout_s is not None and work.connections is not None
         origin_ns = now_ns() + int(spec.origin_delay_s * NS)
-        recorder = Recorder(self._file, spec, loop, self.complain)
+        recorder = Recorder(self._scribe, spec)
         self._announce(origin_ns)
         plan = Plan(spec.index, work.rate_hz, int(work.timeout_s * NS), work.connections, work.params, origin_ns)
         self._open_loop = OpenLoop(plan, self._operation, self._connect, recorder.record, self.surprise)
@@ -293,8 +278,7 @@ class Worker:
             rto_s=work.rto_s,
         )
         data = cast("dict[str, Json]", msgspec.to_builtins(info))
-        self._file.add(msgspec.json.encode(Event(now_ns(), "workload", data)) + b"\n")
-        self._file.flush()
+        self._scribe.add(msgspec.json.encode(Event(now_ns(), "workload", data)) + b"\n")
 
     def _stop(self) -> None:
         self._stops += 1
@@ -339,13 +323,11 @@ class Worker:
             self.complain(str(context.get("message")))
 
     def _last_flush(self) -> int:
-        deadline = now_ns() + int(_LAST_FLUSH_S * NS)
-        while not self._file.flush():
-            if now_ns() >= deadline:
-                self.complain(f"history {self._file.path}: {self._file.trouble}; {self._file.pending_lines} records are lost")
-                return EXIT_UNWRITTEN
-            time.sleep(_RETRY_S)
-        return 0
+        lost = self._scribe.finish(_LAST_FLUSH_S)
+        if not lost:
+            return 0
+        self.complain(f"history {self._file.path}: {self._file.trouble}; {lost} records are lost")
+        return EXIT_UNWRITTEN
 
 
 def _json_text(text: str) -> str:

@@ -14,7 +14,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chaos.plugin import hookspecs
-from chaos.plugin.keys import COLLECTOR, DRILL, EXIT_CODE, EXTRAS, OPTIONS, PLAN, PLANS, SKIPPED, SUMMARIES, SUMMARY, TERMINAL_FD, USAGE
+from chaos.plugin.keys import (
+    COLLECTOR,
+    DRILL,
+    EXIT_CODE,
+    EXTRAS,
+    OPTIONS,
+    PLAN,
+    PLANS,
+    SKIPPED,
+    SPEC,
+    SUMMARIES,
+    SUMMARY,
+    TERMINAL_FD,
+    USAGE,
+)
 from chaos.plugin.options import WORKERINPUT, GamedayOptions, add_options, resolve
 
 if TYPE_CHECKING:
@@ -128,6 +142,7 @@ def pytest_testnodedown(node: object) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    _let_a_crash_be_one(item)
     try:
         return (yield)
     except (KeyboardInterrupt, SystemExit):
@@ -135,6 +150,13 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     except BaseException as err:
         _explain(item, err)
         raise
+
+
+def _let_a_crash_be_one(item: pytest.Item) -> None:
+    """pytest-rerunfailures would take the crash of an xdist worker for one failure more that may be tried again, whatever its condition
+    says. What a drill broke when its worker died is nobody's to try again."""
+    if SPEC in item.stash and hasattr(item.config, "workerinput") and hasattr(item.config, "failures_db"):
+        item.config.failures_db.set_test_reruns(item.nodeid, 0)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

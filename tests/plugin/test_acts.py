@@ -41,7 +41,7 @@ def test_checks_alone(drill, box):
 @pytest.mark.drill(rto="30s", rpo=0, expect="FAIL", because="check")
 def test_a_check_fails(drill, box):
     """A check that does not hold ends the test, and is the reason of the verdict."""
-    writes = drill.workload(box.writes(20, timeout_s=0.5))
+    writes = drill.workload(box.writes(20))
     with drill.inject(Pause(box.node.ref)):
         drill.check("frozen boxes answer", lambda: box.prove_healthy(0.2), within="500ms")
         raise RuntimeError("the test went on")
@@ -92,7 +92,7 @@ def rebuild(box, nap=0.0):
 @pytest.mark.drill(rto="30s", rpo=0)
 def test_rebuilt(drill, box):
     """A frozen box is brought back by a runbook."""
-    writes = drill.workload(box.writes(20, timeout_s=0.5))
+    writes = drill.workload(box.writes(20))
     drill.workload(box.reads(20, rto="20s"))
     with drill.inject(Pause(box.node.ref)):
         outcome = drill.run(rebuild(box))
@@ -102,7 +102,7 @@ def test_rebuilt(drill, box):
 @pytest.mark.drill(rto="30s", rpo=0, expect="FAIL", because="runbook")
 def test_too_slow(drill, box):
     """A phase that takes longer than its budget is the reason of the verdict."""
-    writes = drill.workload(box.writes(20, timeout_s=0.5))
+    writes = drill.workload(box.writes(20))
     with drill.inject(Pause(box.node.ref)):
         assert drill.run(rebuild(box, nap=2.2)).ok
         writes.wait_recovered()
@@ -110,7 +110,7 @@ def test_too_slow(drill, box):
 @pytest.mark.drill(rto="30s", rpo=0, expect="FAIL", because="runbook")
 def test_stops(drill, box):
     """A step that fails stops the runbook and the test."""
-    drill.workload(box.writes(20, timeout_s=0.5))
+    drill.workload(box.writes(20))
     with drill.inject(Pause(box.node.ref)):
         drill.run(Runbook("hopeless", (
             Shell("try", "echo key hunter2 password=swordfish; echo no luck >&2; exit 3"),
@@ -163,7 +163,7 @@ from chaos import Pause
 @pytest.mark.drill(rto="30s", mttd={"frozen": "5s"})
 def test_noticed(drill, box):
     """A freeze is noticed in time."""
-    writes = drill.workload(box.writes(20, timeout_s=0.5))
+    writes = drill.workload(box.writes(20))
     alarm = drill.signal("frozen", box.node.frozen, every_s=0.1)
     with drill.inject(Pause(box.node.ref)):
         assert alarm.wait_fired("5s")
@@ -172,7 +172,7 @@ def test_noticed(drill, box):
 @pytest.mark.drill(rto="30s", mttd={"deaf": "100ms"}, expect="FAIL", because="mttd")
 def test_unnoticed(drill, box):
     """A signal that never fires has failed its budget."""
-    writes = drill.workload(box.writes(20, timeout_s=0.5))
+    writes = drill.workload(box.writes(20))
     alarm = drill.signal("deaf", lambda: False)
     with drill.inject(Pause(box.node.ref)):
         assert not alarm.wait_fired("500ms")
@@ -181,7 +181,7 @@ def test_unnoticed(drill, box):
 @pytest.mark.drill(rto="30s", mttd={"always": "5s"}, expect="INVALID", because="mttd")
 def test_false_alarm(drill, box):
     """A signal that fires before there is a fault proves nothing."""
-    writes = drill.workload(box.writes(20, timeout_s=0.5))
+    writes = drill.workload(box.writes(20))
     drill.signal("always", lambda: True)
     with drill.inject(Pause(box.node.ref)):
         pass
@@ -211,14 +211,14 @@ BOUNDS = dict(latency_p99="80ms", error_rate=0.01, must_return_to_baseline="6s")
 @pytest.mark.drill(rto="30s", **BOUNDS)
 def test_steady(drill, box):
     """Nothing happens, and clients do not notice."""
-    drill.workload(box.writes(timeout_s=0.5))
+    drill.workload(box.writes(100))
     with drill.inject(Noop(box.node.ref)):
         drill.observe(6)
 
 @pytest.mark.drill(rto="30s", latency_p99="20ms", expect="FAIL", because="latency")
 def test_slow(drill, box):
     """Every answer takes 40 ms longer under the fault."""
-    drill.workload(box.writes(timeout_s=0.5))
+    drill.workload(box.writes(100))
     with drill.inject(Noop(box.node.ref)):
         box.delay(0.04)
         drill.observe(6)
@@ -227,7 +227,7 @@ def test_slow(drill, box):
 @pytest.mark.drill(rto="30s", error_rate=0.001, expect="FAIL", because="error-rate")
 def test_errors(drill, box):
     """A freeze of a second fails operations."""
-    writes = drill.workload(box.writes(timeout_s=0.5))
+    writes = drill.workload(box.writes(100))
     with drill.inject(Pause(box.node.ref)):
         drill.observe(1.5)
     writes.wait_recovered()
@@ -235,7 +235,7 @@ def test_errors(drill, box):
 @pytest.mark.drill(rto="30s", must_return_to_baseline="2s", expect="FAIL", because="baseline")
 def test_stays_slow(drill, box):
     """The fault is gone, its delay of 50 ms stays."""
-    drill.workload(box.writes(timeout_s=0.5))
+    drill.workload(box.writes(100))
     with drill.inject(Noop(box.node.ref)):
         box.delay(0.05)
 '''

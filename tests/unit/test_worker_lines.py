@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
-from chaos.measure._lines import LineFile
+from chaos.measure._lines import LineFile, Scribe
 
 _WRITER = """
 import sys
@@ -69,3 +70,19 @@ def test_flush_of_nothing_is_done(tmp_path: Path) -> None:
     assert file.flush() and file.pending_lines == 0
     file.close()
     assert (tmp_path / "lines").read_bytes() == b""
+
+
+def test_a_disk_that_stands_still_holds_nobody_up(tmp_path: Path) -> None:
+    """While nothing is taken, adding goes on and finishing says how many lines are left; once it is, all arrive in order."""
+    path, lines, said = tmp_path / "pipe", [b"[%d]\n" % number for number in range(100_000)], list[str]()
+    os.mkfifo(path)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        scribe = Scribe(LineFile(path), said.append)
+        for line in lines:
+            scribe.add(line)
+        assert scribe.finish(0.1) > 50_000  # a pipe holds 64 KiB
+        os.set_blocking(reader.fileno(), True)
+        taken = b""
+        while taken.count(b"\n") < len(lines):
+            taken += reader.read(1 << 20)
+    assert taken == b"".join(lines) and said == []

@@ -24,6 +24,7 @@ from chaos.environments.docker.owner import maker_labels
 
 WARDEN = "warden"
 _UNKNOWN, _ACTED, _NO_ENGINE, _EMPTY, _LEAVING = 3, 4, 7, 8, 9
+_CODES = (0, _UNKNOWN, _ACTED, _NO_ENGINE, _EMPTY, _LEAVING)
 _ATTEMPTS = 3
 _COMMAND_S = 20.0
 
@@ -81,7 +82,8 @@ class Wardens:
         for warden in self._running():
             done = self._ask(warden, "warden_disarm", _key(fault_id))
             if done is not None and done.code not in (0, _EMPTY, _LEAVING):
-                raise EnvironmentFailed("the dead-man's switch was not disarmed", where=fault_id, observed=done.err.strip()[-300:])
+                observed = f"exit {done.code} {done.err.strip()[-300:]}"
+                raise EnvironmentFailed("the dead-man's switch was not disarmed", where=fault_id, observed=observed)
             if done is None or done.code == _LEAVING:
                 self._await_gone(warden)
             elif done.code == _EMPTY:
@@ -112,7 +114,9 @@ class Wardens:
             if stays(lambda: warden in self._running()):
                 raise
             return None
-        return None if done.code == KILLED else done
+        if done.code == KILLED or (done.code not in _CODES and not stays(lambda: warden in self._running())):
+            return None  # whatever it said, it said so while its container was going
+        return done
 
     def _start(self) -> str:
         api = self._client.api
