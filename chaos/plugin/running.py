@@ -153,7 +153,7 @@ def _write(item: pytest.Item, outcome: DrillOutcome, running: Running) -> str:
         return f"The report could not be written: {err}"
     told = properties(outcome, paths)
     names = {name for name, _ in told}
-    item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in names]  # of an attempt that was starved
+    item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in names]  # of an attempt that measured nothing
     item.user_properties.extend(told)
     item.stash[SUMMARY] = summary_dict(outcome, paths)
     if item.config.pluginmanager.hasplugin("html"):

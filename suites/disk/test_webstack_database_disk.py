@@ -15,7 +15,7 @@ FULL = "disk-full"
 @pytest.mark.drill("disk-full", rto="10s", mttd={FULL: "10s"})
 def test_database_volume_full(drill, webstack, monitoring):
     """A full database volume is alerted on, costs no acknowledged write and no read, and writes are back when there is space again."""
-    drill.workload(webstack.writes(rate=50))
+    drill.workload(webstack.writes(rate=25))
     drill.check("the monitoring is steady", monitoring.steady, within="20s")
     before = Running(webstack)
     alert = drill.signal(FULL, lambda: monitoring.firing("DiskAlmostFull"))
@@ -31,7 +31,7 @@ def test_database_volume_full(drill, webstack, monitoring):
 @pytest.mark.drill("disk-full", rto="10s", mttd={FULL: "10s"}, expect="FAIL", because="mttd")
 def test_alert_on_the_wrong_volume(drill, webstack, monitoring):
     """The broken twin: a rule that watches another volume evaluates, is green, and tells nobody."""
-    drill.workload(webstack.writes(rate=50))
+    drill.workload(webstack.writes(rate=25))
     drill.check("the monitoring is steady", monitoring.steady, within="20s")
     alert = drill.signal(FULL, lambda: monitoring.firing("DiskAlmostFull"))
     room_for_wal(webstack)
@@ -42,7 +42,7 @@ def test_alert_on_the_wrong_volume(drill, webstack, monitoring):
 @pytest.mark.drill("disk-full", rto="15s", rto_from="fault", environments=["embedded"])
 def test_database_wal_panic(drill, webstack):
     """When its full volume makes the primary PANIC, the standby takes over without losing a write; with space the old primary is back."""
-    writes = drill.workload(webstack.writes(rate=50))
+    writes = drill.workload(webstack.writes(rate=25))
     primary = webstack.primary
     with drill.inject(DiskFill(primary)):
         drill.check("the primary ends", lambda: wal_burst_ends_the_server(webstack, primary), within="10s")
