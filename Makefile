@@ -72,5 +72,5 @@ $(READY): pyproject.toml | $(PY)
 
 $(READY_DEV): pyproject.toml | $(PY)
 	@echo 'gameday: installing what the tests need (a minute or two on a slow network)'
-	@$(PIP) install --editable '.[postgres,docker,patroni,test,dev]'
+	@$(PIP) install --editable '.[postgres,docker,patroni,webstack,load,ansible,test,dev]'
 	@touch $@ $(READY)

@@ -11,16 +11,22 @@ if TYPE_CHECKING:
     from chaos.core.clock import now_ns as now_ns
     from chaos.core.clock import wait_for as wait_for
     from chaos.core.errors import BadInput as BadInput
+    from chaos.core.errors import CheckFailed as CheckFailed
     from chaos.core.errors import DeadlineExceeded as DeadlineExceeded
     from chaos.core.errors import EnvironmentFailed as EnvironmentFailed
     from chaos.core.errors import GamedayError as GamedayError
     from chaos.core.errors import NotHealthy as NotHealthy
+    from chaos.core.errors import RunbookFailed as RunbookFailed
     from chaos.core.errors import Unavailable as Unavailable
     from chaos.core.model import Json as Json
     from chaos.core.model import NodeRef as NodeRef
     from chaos.core.model import Verdict as Verdict
     from chaos.engine.drill import Drill as Drill
     from chaos.engine.pool import SystemPool as SystemPool
+    from chaos.engine.runbook.steps import Phase as Phase
+    from chaos.engine.runbook.steps import Playbook as Playbook
+    from chaos.engine.runbook.steps import Runbook as Runbook
+    from chaos.engine.runbook.steps import Shell as Shell
     from chaos.engine.system import System as System
     from chaos.environments.base import ClientProcess as ClientProcess
     from chaos.environments.base import DropRule as DropRule
@@ -70,6 +76,8 @@ _HOME = {
     "now_ns": "chaos.core.clock",
     "wait_for": "chaos.core.clock",
     "BadInput": "chaos.core.errors",
+    "CheckFailed": "chaos.core.errors",
+    "RunbookFailed": "chaos.core.errors",
     "DeadlineExceeded": "chaos.core.errors",
     "EnvironmentFailed": "chaos.core.errors",
     "GamedayError": "chaos.core.errors",
@@ -80,6 +88,10 @@ _HOME = {
     "Verdict": "chaos.core.model",
     "Drill": "chaos.engine.drill",
     "SystemPool": "chaos.engine.pool",
+    "Phase": "chaos.engine.runbook.steps",
+    "Playbook": "chaos.engine.runbook.steps",
+    "Runbook": "chaos.engine.runbook.steps",
+    "Shell": "chaos.engine.runbook.steps",
     "System": "chaos.engine.system",
     "ClientProcess": "chaos.environments.base",
     "DropRule": "chaos.environments.base",

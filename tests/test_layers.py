@@ -35,6 +35,7 @@ HEAVY = CLIENTS | {"jinja2", "matplotlib", "msgspec", "numpy", "rich", "click", 
 PUBLIC = (
     "chaos.core",
     "chaos.environments",
+    "chaos.engine.runbook",
     "chaos.engine.system",
     "chaos.faults",
     "chaos.measure.history",

@@ -60,8 +60,20 @@ class NotHealthy(GamedayError):
     """The system did not reach, or keep, its steady state within the deadline."""
 
 
-class FaultNotLanded(GamedayError):
+class Judged(GamedayError):
+    """It ended the test, and the verdict tells it already by a finding of its own: it is no error of the test besides."""
+
+
+class FaultNotLanded(Judged):
     """The fault was issued, but its effect was never observed. The drill is INVALID."""
+
+
+class CheckFailed(Judged):
+    """Something that had to hold did not (``drill.check``). The drill is FAIL, for the finding ``check``."""
+
+
+class RunbookFailed(Judged):
+    """A step of a runbook failed, and the rest was not run (``drill.run``). The drill is FAIL, for the finding ``runbook``."""
 
 
 class HealFailed(GamedayError):

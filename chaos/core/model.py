@@ -165,7 +165,8 @@ class Budget(msgspec.Struct, frozen=True):
     """The objectives of a drill; None: not judged.
 
     ``rpo_count`` bounds lost writes, ``rpo_s`` the time they span (only one of the two is set). ``rto_from`` is
-    ``"fault"`` or ``"heal"``.
+    ``"fault"`` or ``"heal"``. ``latency_p99_s`` and ``error_rate`` bound what clients see from the fault to its heal, ``baseline_s`` the
+    time after the heal until latency is what it was before, ``mttd_s`` the time until a signal (by its name) fires.
     """
 
     rto_s: float | None = None
@@ -173,6 +174,10 @@ class Budget(msgspec.Struct, frozen=True):
     rpo_s: float | None = None
     availability: float | None = None
     rto_from: str = "fault"
+    latency_p99_s: float | None = None
+    error_rate: float | None = None
+    baseline_s: float | None = None
+    mttd_s: dict[str, float] = {}
 
 
 class Expectation(msgspec.Struct, frozen=True):

@@ -21,10 +21,13 @@ from typing import TypeVar
 
 import msgspec
 
+from chaos.core.acts import Acts, RunbookOutcome
 from chaos.core.clock import NS, now_ns, utc_label, utc_now
-from chaos.core.errors import BadInput, FaultNotLanded, GamedayError, HealFailed, NotHealthy
+from chaos.core.errors import BadInput, GamedayError, HealFailed, Judged, NotHealthy
 from chaos.core.model import Budget, Expectation, FaultRecord, FaultState, Finding, Json, NodeRef, Phase, Verdict, badness, worst
+from chaos.engine.acting import Acting
 from chaos.engine.audit import DONE, FAILED
+from chaos.engine.checks import Checks
 from chaos.engine.clients import RunningWorkload
 from chaos.engine.facts import git_facts, host_facts, version_facts
 from chaos.engine.guard import Guard
@@ -32,12 +35,16 @@ from chaos.engine.injection import InjectedFault
 from chaos.engine.nets import Nets
 from chaos.engine.outcome import DrillOutcome, EnvironmentFacts
 from chaos.engine.progress import Progress, Watch, WorkloadProgress
+from chaos.engine.runbook.run import Runbooks
+from chaos.engine.runbook.steps import Runbook
+from chaos.engine.signalling import Signal, SignalsWatched
 from chaos.engine.signals import Aborted, Signals
 from chaos.engine.system import Replicated, System
 from chaos.environments.base import Environment
 from chaos.faults.base import Fault
 from chaos.faults.choice import choose
 from chaos.faults.composition import Composition, faults_of
+from chaos.measure.degradation import STEP_S, all_returned, window_s
 from chaos.measure.history import SCHEMA, HistoryWriter
 from chaos.measure.judge import check_resolution, default_timeout_s, judge, minimum_window_s
 from chaos.measure.live import Tail
@@ -112,6 +119,8 @@ class Drill:
         self._thread = threading.get_ident()
         self._released = False
         self.interruption: KeyboardInterrupt | None = None
+        acting = Acting(self._tick_until, self._history.event, self._say, self.phase, lambda ref: self._on().resolve(ref))
+        self._checks, self._runbooks, self._watched = Checks(acting), Runbooks(acting), SignalsWatched(acting)
         self._signals.expose()
         self._begin_ns, self._began_utc = now_ns(), utc_label(utc_now())
         self._history.event("start", {"schema": SCHEMA, "drill": node_id, "run_id": run_id, "utc": self._began_utc}, self._begin_ns)
@@ -140,11 +149,12 @@ class Drill:
             or (spec.timeout_s is not None and not spec.timeout_s > 0)
         ):
             raise BadInput(f"workload {spec.name!r}: rate, timeout and connections must be more than 0", observed=str(spec.rate_hz))
-        spec = completed(spec, default_timeout_s(self._budget))
+        budget = self._budget if spec.rto_s is None else msgspec.structs.replace(self._budget, rto_s=spec.rto_s)
+        spec = completed(spec, default_timeout_s(budget))
         if any(one.name == spec.name for one in self._workloads):
             raise BadInput(f"two workloads named {spec.name!r} in one drill", next_step="give one of them name=…")
         if spec.gated:
-            check_resolution(self._budget, spec.rate_hz, spec.timeout_s or 1.0)
+            check_resolution(budget, spec.rate_hz, spec.timeout_s or 1.0)
         running = RunningWorkload(spec, len(self._workloads), self._on(), self._directory, self._wait_for_one)
         self._workloads.append(running)
         running.wait_started(self._tail)
@@ -239,6 +249,28 @@ class Drill:
         while now_ns() < until:
             self._tick()
 
+    def check(self, name: str, function: Callable[[], object], *, within: str | float | None = None) -> str:
+        """What must hold now (``within``: by then, asked again and again): ``function`` returns what it saw, and raises where it does not
+        hold. Returns what was seen; the report keeps it.
+
+        Raises:
+            CheckFailed: it did not hold, which is the finding ``check`` of the verdict.
+        """
+        return self._checks.run(name, function, within)
+
+    def run(self, runbook: Runbook) -> RunbookOutcome:
+        """Run a runbook, step by step. The report shows what each step took.
+
+        Raises:
+            RunbookFailed: a step failed, and the rest was not run, which is the finding ``runbook`` of the verdict.
+        """
+        return self._runbooks.run(runbook)
+
+    def signal(self, name: str, poll: Callable[[], bool], *, every_s: float = 0.25) -> Signal:
+        """Watch a signal from now on: ``poll`` says whether it fires, from a thread of its own, and raises where that cannot be seen. How
+        long it took since the fault is reported, and judged by ``mttd={name: …}``."""
+        return self._watched.watch(name, poll, every_s)
+
     def note(self, text: str) -> None:
         """Write a line into the history, and show it."""
         self._history.event("note", {"text": text})
@@ -261,7 +293,7 @@ class Drill:
     @property
     def exercised(self) -> bool:
         """Was anything run against the system at all?"""
-        return bool(self._workloads or self._faults)
+        return bool(self._workloads or self._faults or self._checks.records or self._runbooks.outcomes)
 
     # -- the end, called by the plugin
 
@@ -300,6 +332,7 @@ class Drill:
 
     def _close_books(self, error: BaseException | None) -> DrillOutcome:
         """Stop the workloads, read the survivors, judge."""
+        self._watched.stop()
         for workload in self._workloads:
             if trouble := workload.ended() or workload.stop():
                 self._extra.append(Finding("workload", Verdict.INVALID, trouble))
@@ -319,6 +352,7 @@ class Drill:
         if self._released:
             return
         self._released = True
+        self._watched.stop()
         for workload in self._workloads:
             workload.stop()
         self._history.close()
@@ -381,7 +415,24 @@ class Drill:
         gated = [one.name for one in self._workloads if one.spec.gated]
         if gated:
             self._wait_sustained(gated)
+        if gated and self._budget.baseline_s is not None:
+            self._wait_baseline(self._budget.baseline_s)
         self.observe(self._options.tail_s)
+
+    def _wait_baseline(self, budget_s: float) -> None:
+        """Until every gated workload's latency is back at its baseline, or so long that its budget is proven to be broken."""
+        gated = [one.spec for one in self._workloads if one.spec.gated]
+        slack_ns = int(max(spec.timeout_s or 1.0 for spec in gated) * NS)  # what is under way may still come out slow
+        records = [one.record for one in self._faults]
+        healed_ns = max(record.verified_ns or 0 for record in records)
+        last_ns = healed_ns + int((budget_s + max(window_s(spec.rate_hz) for spec in gated) + 1.0) * NS) + slack_ns
+        with self.phase("until latency is back"):
+            while now_ns() < last_ns and not any(one.ended() for one in self._workloads):
+                self.observe(STEP_S)
+                began_ns = now_ns()
+                if all_returned(read(self._history_path), records, began_ns - slack_ns):
+                    return
+                self.observe(3 * (now_ns() - began_ns) / NS)  # a long history takes its time to read: most of it belongs to the display
 
     def _wait_for_one(self, workload: RunningWorkload) -> bool:
         return self._wait_sustained([workload.name])
@@ -391,20 +442,21 @@ class Drill:
 
     def _wait_sustained(self, names: list[str]) -> bool:
         """Until these workloads have recovered in a sustained way since the fault (or the heal, where that is what counts)."""
-        detect_s, window_s = self._on().detect_s, self._window_s()
+        detect_s, sustained_s = self._on().detect_s, self._window_s()
         begun = now_ns()
-        allowance_s = self._budget.rto_s if self._budget.rto_s is not None else self._options.horizon_s
-        horizon_ns = begun + int((max(allowance_s, detect_s) + 2 * window_s) * NS)
+        budgets_s = [self._budget.rto_s, *(one.spec.rto_s for one in self._workloads if one.name in names)]
+        allowance_s = max((one for one in budgets_s if one is not None), default=self._options.horizon_s)
+        horizon_ns = begun + int((max(allowance_s, detect_s) + 2 * sustained_s) * NS)
         while now_ns() < horizon_ns and not any(one.ended() for one in self._workloads if one.name in names):
             if self._history.trouble is not None:  # a full disk: nothing that is still to come would be recorded
                 break
             self._tick()
-            if self._sustained(names, detect_s, window_s):
+            if self._sustained(names, detect_s, sustained_s):
                 return True
         self._say("no sustained recovery within the horizon")
         return False
 
-    def _sustained(self, names: list[str], detect_s: float, window_s: float) -> bool:
+    def _sustained(self, names: list[str], detect_s: float, sustained_s: float) -> bool:
         issued = [one.record for one in self._faults if one.record.issued_ns is not None]
         if not issued:
             return True
@@ -413,9 +465,11 @@ class Drill:
         if self._budget.rto_from == "heal":
             if any(record.verified_ns is None for record in issued):
                 return False
+            # To the judge no run counts that ends before the manager could have noticed the fault, healed or not.
+            noticed_ns = max(r.landed_ns or r.issued_ns or 0 for r in issued) + round(detect_s * NS)
             since, landed = max(r.heal_issued_ns or 0 for r in issued), max(r.verified_ns or 0 for r in issued)
-            detect_s = 0.0
-        return self._tail.sustained_since(since, landed, detect_s, window_s, names)
+            detect_s = max(0.0, (noticed_ns - landed) / NS)
+        return self._tail.sustained_since(since, landed, detect_s, sustained_s, names)
 
     def _read_survivors(self, label: str, *, only_if_recovered: bool = False) -> None:
         if not any(workload.spec.ledger for workload in self._workloads):
@@ -438,17 +492,23 @@ class Drill:
 
     def _judge(self, end_ns: int, error: BaseException | None) -> Judgement:
         system = self._system
-        detect_s, window_s = (system.detect_s, self._window_s()) if system is not None else (0.0, 5.0)
+        detect_s, sustained_s = (system.detect_s, self._window_s()) if system is not None else (0.0, 5.0)
         records = [injected.record for injected in self._faults]
         judgement = judge(
-            read(self._history_path), budget=self._budget, faults=records, window_s=window_s, detect_s=detect_s, end_ns=end_ns
+            read(self._history_path),
+            budget=self._budget,
+            faults=records,
+            window_s=sustained_s,
+            detect_s=detect_s,
+            end_ns=end_ns,
+            acts=Acts(tuple(self._checks.records), tuple(self._runbooks.outcomes)),
         )
         extra = list(self._extra)
         if self._signals.reason:
             extra.append(Finding("aborted", Verdict.ABORTED, f"The drill was aborted and healed: {self._signals.reason}"))
         elif _interrupted(error):
             extra.append(Finding("interrupted", Verdict.ABORTED, f"The drill was interrupted ({type(error).__name__}) and healed."))
-        elif error is not None and not isinstance(error, FaultNotLanded):
+        elif error is not None and not isinstance(error, Judged):
             extra.append(Finding("error", Verdict.FAIL, f"The test raised {_named(error)}"))
         if not extra:
             return judgement
@@ -458,7 +518,7 @@ class Drill:
         return msgspec.structs.replace(judgement, verdict=verdict, findings=tuple(findings))
 
     def _outcome(self, judgement: Judgement, end_ns: int, error: BaseException | None) -> DrillOutcome:
-        told = error is not None and not isinstance(error, FaultNotLanded)
+        told = error is not None and not isinstance(error, Judged)
         return DrillOutcome(
             run_id=self.run_id,
             drill=self.node_id,
@@ -482,6 +542,8 @@ class Drill:
             system=self._described,
             caveats=self._caveats,
             history_path=str(self._history_path.resolve()),
+            checks=tuple(self._checks.records),
+            runbooks=tuple(self._runbooks.outcomes),
             error=_named(error) if told and error is not None else "",
             heal_error=self._heal_error,
         )
@@ -497,10 +559,18 @@ class Drill:
                 self._tick(what)
             return future.result()
 
+    def _tick_until(self, what: str, *, until: threading.Event) -> None:
+        """A tick that ends sooner where ``until`` is set."""
+        until.wait(TICK_S)
+        self._take_in(what)
+
     def _tick(self, what: str = "", *, force: bool = False) -> None:
         """Take in what the workloads wrote, and show a frame if one is due. Lasts TICK_S."""
         if not force:
             time.sleep(TICK_S)
+        self._take_in(what, force=force)
+
+    def _take_in(self, what: str, *, force: bool = False) -> None:
         self._tail.poll()
         if not self._signals.reason and (trouble := self._nets.trouble()):
             self.abort(trouble)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from chaos.core.acts import RunbookOutcome
 from chaos.core.errors import BadInput, GamedayError
 from chaos.core.model import Expectation, FaultRecord, Undo
 from chaos.engine.clients import RunningWorkload
@@ -18,6 +19,9 @@ from chaos.engine.guard import Guard
 from chaos.engine.injection import InjectedFault
 from chaos.engine.outcome import DrillOutcome
 from chaos.engine.plan_table import PERMITTED, PlanRow, undo_words
+from chaos.engine.runbook.run import planned
+from chaos.engine.runbook.steps import Runbook
+from chaos.engine.signalling import Signal
 from chaos.engine.system import System
 from chaos.environments.base import Environment
 from chaos.faults.base import Fault
@@ -61,6 +65,23 @@ class PlannedFault(InjectedFault):
 
     def heal(self) -> None:
         """There is nothing to put back."""
+
+
+class PlannedSignal(Signal):
+    """A signal that nobody looks at; nothing waits for it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def fired(self) -> bool:
+        return True
+
+    def wait_fired(self, timeout: str | float) -> bool:
+        return True
+
+    def stop(self) -> None:
+        """It was never begun."""
 
 
 class DryDrill(Drill):
@@ -147,6 +168,17 @@ class DryDrill(Drill):
 
     def note(self, text: str) -> None:
         """There is no history to write it into."""
+
+    def check(self, name: str, function: Callable[[], object], *, within: str | float | None = None) -> str:
+        """Nothing was broken, so there is nothing to be found out."""
+        return f"dry run: {name} was not checked"
+
+    def run(self, runbook: Runbook) -> RunbookOutcome:
+        """None of its steps is run."""
+        return planned(runbook)
+
+    def signal(self, name: str, poll: Callable[[], bool], *, every_s: float = 0.25) -> Signal:
+        return PlannedSignal(name)
 
     def abort(self, reason: str) -> None:
         """There is nothing to stop."""

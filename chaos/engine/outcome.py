@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from chaos.core.acts import CheckRecord, RunbookOutcome
 from chaos.core.model import Budget, Expectation, FaultRecord, Json, Phase, Verdict
 from chaos.measure.result import Judgement
 
@@ -46,6 +47,8 @@ class DrillOutcome(msgspec.Struct, frozen=True):
     system: dict[str, Json]
     caveats: tuple[str, ...]
     history_path: str
+    checks: tuple[CheckRecord, ...] = ()
+    runbooks: tuple[RunbookOutcome, ...] = ()
     error: str = ""
     heal_error: str = ""
 

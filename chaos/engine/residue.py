@@ -12,14 +12,15 @@ from pathlib import Path
 
 import msgspec
 
-from chaos.core.errors import EXIT_RESIDUE, EnvironmentGone, GamedayError, HealFailed
-from chaos.core.model import FaultState
+from chaos.core.errors import EXIT_RESIDUE, BadInput, EnvironmentGone, GamedayError, HealFailed
+from chaos.core.model import FaultState, Undo
 from chaos.engine.audit import DONE, FAILED, AuditLog
 from chaos.engine.audit import FILE as AUDIT_FILE
 from chaos.engine.healing import heal_until_proven
 from chaos.engine.journal import Journal, OpenFault, Origin, open_records, read_journal
 from chaos.environments.base import Environment
 from chaos.environments.registry import reopen
+from chaos.faults.base import Fault
 from chaos.faults.registry import kind_of
 
 Only = Callable[[OpenFault], bool]
@@ -161,12 +162,11 @@ def audit_beside(journal: Path, by: str) -> Audit:
 def _put_back(fault: OpenFault, where: str) -> str:
     """The proof in words. Raises GamedayError."""
     undo, origin = fault.undo, fault.origin
-    kind = kind_of(undo.kind)
     environment = reopened(origin) if origin is not None else reopen(undo.nodes[0].environment, {})
     if environment.disposable and (origin is None or origin.owner.dead()):
         environment.reclaim()
     try:
-        proof = heal_until_proven(kind, undo, environment.resolve, where=where)
+        proof = heal_until_proven(_kind_of(undo, environment), undo, environment.resolve, where=where)
     except EnvironmentGone as err:
         if environment.disposable:
             return f"gone with its environment: {err}"
@@ -180,6 +180,18 @@ def _put_back(fault: OpenFault, where: str) -> str:
     if dead_man is not None:
         dead_man.disarm(undo.fault_id)
     return proof.text
+
+
+def _kind_of(undo: Undo, environment: Environment) -> type[Fault]:
+    """Raises BadInput where no such fault is registered, as those that a project's own drills define are not; but EnvironmentGone where
+    nothing is left to be put back by it."""
+    try:
+        return kind_of(undo.kind)
+    except BadInput:
+        if environment.disposable:
+            for node in undo.nodes:
+                environment.resolve(node)
+        raise
 
 
 @contextlib.contextmanager

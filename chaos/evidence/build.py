@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from chaos.core.acts import CheckRecord, RunbookOutcome
 from chaos.core.clock import seconds
 from chaos.core.model import FaultRecord, Interval, Json
 from chaos.engine.outcome import DrillOutcome
@@ -46,7 +47,7 @@ def build_report(outcome: DrillOutcome, *, relative_to: Path, history: History |
         verdict=outcome.verdict,
         expectation=model.Expectation(outcome.expectation.verdict, outcome.expectation.because, outcome.as_expected),
         findings=[model.Finding(found.code, found.verdict, found.text) for found in judged.findings],
-        objectives=[model.Objective(o.name, o.bound, o.lo, o.hi, o.unit, o.verdict, o.workload) for o in judged.objectives],
+        objectives=[model.Objective(o.name, o.bound, o.lo, o.hi, o.unit, o.verdict, o.workload, o.subject) for o in judged.objectives],
         rto=_rto(judged.rto, judged.rto_workload, since),
         workloads=[_workload(workload, since) for workload in judged.workloads],
         rpo=_rpo(judged.rpo),
@@ -59,6 +60,12 @@ def build_report(outcome: DrillOutcome, *, relative_to: Path, history: History |
         heal_error=outcome.heal_error,
         timeline=line,
         history=_history(path, relative_to, outcome.begin_ns),
+        degradations=[_degradation(found, since) for found in judged.degradations],
+        detections=[
+            model.Detection(d.name, d.looks, d.unseen, since.maybe(d.fired_ns), _maybe_span(d.mttd), d.problem) for d in judged.detections
+        ],
+        checks=[_check(check, since) for check in outcome.checks],
+        runbooks=[_runbook(runbook, since) for runbook in outcome.runbooks],
     )
     return msgspec.convert(_cleaned(msgspec.to_builtins(report)), model.Report)
 
@@ -187,6 +194,55 @@ def _control(control: result.Control | None, since: _Since) -> model.Control | N
         good=control.good,
         latency_p50_s=control.latency_p50_s,
         latency_p99_s=control.latency_p99_s,
+    )
+
+
+def _degradation(found: result.Degradation, since: _Since) -> model.Degradation:
+    back = found.returned
+    shown = None
+    if back is not None:
+        shown = model.Returned(
+            baseline_operations=back.baseline_operations,
+            baseline_p50_s=back.baseline_p50_s,
+            baseline_p90_s=back.baseline_p90_s,
+            limit_p50_s=back.limit_p50_s,
+            limit_p90_s=back.limit_p90_s,
+            window_s=back.window_s,
+            windows=back.windows,
+            last_p50_s=back.last_p50_s,
+            last_p90_s=back.last_p90_s,
+            interval=_maybe_span(back.interval),
+        )
+    return model.Degradation(
+        workload=found.workload,
+        begin_s=since(found.begin_ns),
+        end_s=since(found.end_ns),
+        operations=found.operations,
+        errors=found.errors,
+        error_rate=found.error_rate,
+        latency_p50_s=found.latency_p50_s,
+        latency_p99=_maybe_span(found.latency_p99),
+        returned=shown,
+    )
+
+
+def _check(check: CheckRecord, since: _Since) -> model.Check:
+    took_s = round(seconds(check.ended_ns - check.began_ns), 6)
+    return model.Check(check.name, check.held, check.seen, since(check.began_ns), took_s, check.attempts, check.within_s)
+
+
+def _runbook(runbook: RunbookOutcome, since: _Since) -> model.Runbook:
+    return model.Runbook(
+        name=runbook.name,
+        ok=runbook.ok,
+        began_s=since(runbook.began_ns),
+        took_s=runbook.took_s,
+        budget_s=runbook.budget_s,
+        phases=[model.RunbookPhase(one.name, since.maybe(one.began_ns), one.took_s, one.budget_s) for one in runbook.phases],
+        steps=[
+            model.Step(one.name, one.kind, one.phase, one.where, one.state, one.seen, since.maybe(one.began_ns), one.took_s, one.budget_s)
+            for one in runbook.steps
+        ],
     )
 
 

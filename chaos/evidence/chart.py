@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chaos.evidence import words
+from chaos.evidence.chart_acts import act_rows, draw_acts
 from chaos.evidence.model import Fault, Outage, Report, Series
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def _phase_rows(lanes: Sequence[_Bar]) -> int:
 
 def _strip_rows(report: Report, lanes: Sequence[_Bar]) -> int:
     fault_rows = min(len(report.faults), FAULT_ROWS_MOST) + (len(report.faults) > FAULT_ROWS_MOST)
-    return _phase_rows(lanes) + fault_rows + (report.rto is not None)
+    return _phase_rows(lanes) + fault_rows + act_rows(report) + (report.rto is not None)
 
 
 def _strip(ax: Axes, report: Report, lanes: Sequence[_Bar], view: _View) -> None:
@@ -230,6 +231,9 @@ def _strip(ax: Axes, report: Report, lanes: Sequence[_Bar], view: _View) -> None
         for fault in report.faults[FAULT_ROWS_MOST:]:
             _fault_row(ax, fault, row, view, note=False)
         ticks.append((row, f"{len(report.faults) - FAULT_ROWS_MOST} more faults"))
+        row += 1
+    for place, name in draw_acts(ax, report, row, lambda begin_s, end_s, at, text: _beside(ax, begin_s, end_s, at, text, view)):
+        ticks.append((place, _short(name, 28)))
         row += 1
     if report.rto is not None:
         ticks.append((row, "outage and RTO"))

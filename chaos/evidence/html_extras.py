@@ -34,7 +34,8 @@ def summary_cells(summary: Summary) -> list[str]:
     """``<td>`` elements for :data:`COLUMNS`, from a plain summary (so a controller can make them)."""
     figures = summary["figures"] if isinstance(summary["figures"], list) else []
     values = {str(figure["label"]): str(figure["value"]) for figure in figures if isinstance(figure, dict)}
-    rto = next((value for label, value in values.items() if label.startswith("RTO, as clients")), "")
+    worst = ("RTO, as clients", "RTO of ")  # of several workloads all are shown
+    rto = "; ".join(value for label, value in values.items() if label.startswith(worst))
     lost = "" if summary["rpo_lost"] is None else f"{summary['rpo_lost']} of {summary['rpo_acked']}"
     colour = _COLOURS[str(summary["tone"])]
     verdict = f'<td><strong style="color:{colour}">{html.escape(str(summary["headline"]))}</strong></td>'

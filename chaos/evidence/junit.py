@@ -37,7 +37,7 @@ def properties(outcome: DrillOutcome, paths: ReportPaths) -> list[tuple[str, str
     summary = summary_dict(outcome, paths)
     facts = [(f"gameday.{name}", _text(name, summary)) for name in _FACTS]
     objectives = [
-        (f"gameday.objective.{objective.name}{f'.{objective.workload}' if objective.workload else ''}", objective.verdict.value)
+        (".".join(filter(None, ("gameday.objective", objective.name, objective.workload or objective.subject))), objective.verdict.value)
         for objective in paths.report.objectives
     ]
     findings = [("gameday.finding", f"{found.verdict.value} {found.code}") for found in paths.report.findings]

@@ -22,6 +22,10 @@ def render_markdown(report: Report) -> str:
         _figures(report),
         _objectives(report),
         _findings(report),
+        _runbooks(report),
+        _checks(report),
+        _signals(report),
+        _degradations(report),
         _faults(report),
         _rpo(report),
         _workloads(report),
@@ -59,14 +63,62 @@ def _figures(report: Report) -> str:
 
 
 def _objectives(report: Report) -> str:
-    rows = [[md(o.name), md(o.workload), words.bound(o), words.measured(o), o.verdict.value] for o in report.objectives]
-    table = _table(["objective", "workload", "bound", "measured", "verdict"], rows)
+    rows = [[md(o.name), md(o.subject or o.workload), words.bound(o), words.measured(o), o.verdict.value] for o in report.objectives]
+    table = _table(["objective", "of", "bound", "measured", "verdict"], rows)
     return f"## Objectives\n\n{table}" if table else ""
 
 
 def _findings(report: Report) -> str:
     lines = [f"- {found.verdict.value} **{md(found.code)}** {md(found.text)}" for found in report.findings]
     return "## Findings\n\n" + "\n".join(lines) if lines else ""
+
+
+def _runbooks(report: Report) -> str:
+    parts = []
+    for one in report.runbooks:
+        rows = [
+            [
+                md(step.phase),
+                md(step.name),
+                md(step.where) or "here",
+                step.state,
+                format_s(step.took_s) if step.took_s is not None else "–",
+                format_s(step.budget_s) if step.budget_s is not None else "",
+            ]
+            for step in one.steps
+        ]
+        within = f" of {format_s(one.budget_s)} allowed" if one.budget_s is not None else ""
+        table = _table(["phase", "step", "on", "state", "took", "budget"], rows)
+        parts.append(f"## Runbook {md(one.name)}\n\n{'Done' if one.ok else 'Stopped'} after {format_s(one.took_s)}{within}.\n\n{table}")
+    return "\n\n".join([*parts, *(md(text) for text in words.runbook_share(report) if text)])
+
+
+def _checks(report: Report) -> str:
+    rows = [[md(one.name), "holds" if one.held else "**does not hold**", md(one.seen), format_s(one.took_s)] for one in report.checks]
+    table = _table(["check", "", "seen", "took"], rows)
+    return f"## Checks\n\n{table}" if table else ""
+
+
+def _signals(report: Report) -> str:
+    rows = [[md(one.name), md(words.detected(one)), str(one.looks), str(one.unseen)] for one in report.detections]
+    table = _table(["signal", "time to detect", "looks", "of these blind"], rows)
+    return f"## Signals\n\n{table}" if table else ""
+
+
+def _degradations(report: Report) -> str:
+    rows = [
+        [
+            md(one.workload),
+            str(one.operations),
+            str(one.errors),
+            words.latency(one.latency_p50_s),
+            words.latency_span(one.latency_p99),
+            words.back(one),
+        ]
+        for one in report.degradations
+    ]
+    table = _table(["workload", "operations", "not good", "latency p50", "p99", "back at its baseline"], rows)
+    return f"## Under the fault\n\nFrom the fault's issue to its verified heal.\n\n{table}" if table else ""
 
 
 def _faults(report: Report) -> str:

@@ -47,7 +47,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Objective(msgspec.Struct, frozen=True):
-    """One bound against what was measured, ``lo`` to ``hi``, in ``unit``."""
+    """One bound against what was measured, ``lo`` to ``hi``, in ``unit``. ``subject``: what it is about where that is no workload."""
 
     name: str
     bound: float
@@ -56,6 +56,7 @@ class Objective(msgspec.Struct, frozen=True):
     unit: str
     verdict: Verdict
     workload: str
+    subject: str = ""
 
 
 class Outage(msgspec.Struct, frozen=True):
@@ -183,6 +184,94 @@ class Control(msgspec.Struct, frozen=True):
     latency_p99_s: float | None
 
 
+class Returned(msgspec.Struct, frozen=True):
+    """How latency came back to its baseline: ``interval`` counts from the heal's verification. ``limit_*``: what counts as back;
+    ``last_*``: of the window of operations that decided."""
+
+    baseline_operations: int
+    baseline_p50_s: float
+    baseline_p90_s: float
+    limit_p50_s: float
+    limit_p90_s: float
+    window_s: float
+    windows: int
+    last_p50_s: float | None
+    last_p90_s: float | None
+    interval: Span | None
+
+
+class Degradation(msgspec.Struct, frozen=True):
+    """What clients of one workload saw from the fault's issue to its verified heal."""
+
+    workload: str
+    begin_s: float
+    end_s: float
+    operations: int
+    errors: int
+    error_rate: float | None
+    latency_p50_s: float | None
+    latency_p99: Span | None
+    returned: Returned | None
+
+
+class Detection(msgspec.Struct, frozen=True):
+    """One signal that was watched. ``mttd`` None: it proves nothing, ``problem`` says why; without an upper end: it never fired."""
+
+    name: str
+    looks: int
+    unseen: int
+    fired_s: float | None
+    mttd: Span | None
+    problem: str
+
+
+class Check(msgspec.Struct, frozen=True):
+    """Something that had to hold, and what was seen."""
+
+    name: str
+    held: bool
+    seen: str
+    began_s: float
+    took_s: float
+    attempts: int
+    within_s: float | None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of a runbook. ``state`` is ``done``, ``failed`` or ``not run``; ``where`` "": the machine of the drill."""
+
+    name: str
+    kind: str
+    phase: str
+    where: str
+    state: str
+    seen: str
+    began_s: float | None
+    took_s: float | None
+    budget_s: float | None
+
+
+class RunbookPhase(msgspec.Struct, frozen=True):
+    """A part of a runbook; ``took_s`` None: it was not reached."""
+
+    name: str
+    began_s: float | None
+    took_s: float | None
+    budget_s: float | None
+
+
+class Runbook(msgspec.Struct, frozen=True):
+    """A runbook that was run. ``ok``: every step was done."""
+
+    name: str
+    ok: bool
+    began_s: float
+    took_s: float
+    budget_s: float | None
+    phases: list[RunbookPhase]
+    steps: list[Step]
+
+
 class Series(msgspec.Struct, frozen=True):
     """One workload, bin by bin. ``latency_*_s`` is None in a bin without a good operation."""
 
@@ -263,3 +352,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     heal_error: str
     timeline: Timeline
     history: History
+    degradations: list[Degradation] = []
+    detections: list[Detection] = []
+    checks: list[Check] = []
+    runbooks: list[Runbook] = []

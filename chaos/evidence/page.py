@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from chaos.core.durations import format_s
 from chaos.evidence import words
-from chaos.evidence.model import Objective, Report, Workload
+from chaos.evidence.model import Objective, Report, Runbook, Step, Workload
 
 RPO_COUNTS = (
     ("recovered", "outcome unknown, found present"),
@@ -43,6 +43,7 @@ def render_html(report: Report, chart: str, *, no_chart: str = "") -> str:
             outages_shown=OUTAGES_SHOWN,
             rpo_counts=RPO_COUNTS,
             fault_states=words.FAULT_STATES,
+            runbook_share=words.runbook_share(report),
             shell_path=shlex.quote(report.history.path),
         )
     )
@@ -54,6 +55,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals.update(
         at=words.at,
+        back=words.back,
+        detected=words.detected,
+        latency_span=words.latency_span,
         badge=badge,
         bound=words.bound,
         count=words.count,
@@ -67,7 +71,9 @@ def _environment() -> jinja2.Environment:
         params=words.params,
         ranges=words.ranges,
         role=role,
+        share=words.share,
         span=words.span,
+        step_bar=step_bar,
         when=words.when,
     )
     return environment
@@ -92,6 +98,16 @@ def gauge(objective: Objective) -> Markup:
     )
     parts = f'<i style="width:{lo:.2f}%"></i><b style="left:{lo:.2f}%;width:{max(hi - lo, 0.6):.2f}%"></b><u style="left:{bound:.2f}%"></u>'
     return Markup(f'<span class="gauge {objective.verdict.value.lower()}" aria-hidden="true">{parts}</span>')
+
+
+def step_bar(step: Step, runbook: Runbook) -> Markup:
+    """When in its runbook a step ran, as a small bar; "" for one that did not."""
+    if step.began_s is None or step.took_s is None or runbook.took_s <= 0:
+        return Markup("")
+    left, width = ((100 * value / runbook.took_s) for value in (step.began_s - runbook.began_s, step.took_s))
+    over = step.state == "failed" or (step.budget_s is not None and step.took_s > step.budget_s)
+    bar = f'<b style="left:{min(max(left, 0), 99.2):.2f}%;width:{max(width, 0.8):.2f}%"></b>'
+    return Markup(f'<span class="gauge step {"fail" if over else "done"}" aria-hidden="true">{bar}</span>')
 
 
 def role(workload: Workload) -> str:

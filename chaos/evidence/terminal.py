@@ -72,6 +72,7 @@ def report_summary(report: Report, *, html: str, json: str) -> dict[str, Plain]:
         "availability": up.ratio if up else None,
         "duration_s": report.duration_s,
         "seed": report.seed,
+        "runbooks": [words.one_line(text) for text in words.runbook_share(report) if text],
         "error": words.one_line(report.error),
         "heal_error": words.one_line(report.heal_error),
         "caveats": [words.one_line(caveat) for caveat in report.caveats],
@@ -114,6 +115,7 @@ def _block(summary: Summary) -> RenderableType:
             parts.append(Text(f"{label}: {summary[key]}", style="red"))
     body: list[RenderableType] = [_figures(_dicts(summary["figures"]))] if summary["figures"] else []
     body += _list("fault ", _texts(summary["faults"]), FAULTS_SHOWN)
+    body += _list("steps ", _texts(summary.get("runbooks")), 3)
     body += _list("also  ", _texts(summary["findings"]), FINDINGS_SHOWN)
     body += _list("note  ", _texts(summary["caveats"]), 2)
     # A path that was broken over lines could not be clicked or copied.

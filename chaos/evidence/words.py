@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from chaos.core.durations import format_s
 from chaos.core.model import Json, Verdict
-from chaos.evidence.model import Availability, Fault, Finding, Objective, Report, Rpo, Span
+from chaos.evidence.model import Availability, Degradation, Detection, Fault, Finding, Objective, Outage, Report, Rpo, Runbook, Span, Step
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 NO_BOUND = "no recovery seen"
+NEVER_SEEN = {"mttd": "it never fired", "baseline": "it was not seen to return", "latency_p99": "no upper end"}
+FIGURES = {
+    "latency_p99": "Latency p99 under the fault",
+    "error_rate": "Errors under the fault",
+    "baseline": "Latency back at its baseline",
+    "mttd": "Time to detect",
+}
 FAULT_STATES = ("planned", "armed", "issued", "landed", "heal_issued", "healed", "verified")
 
 
@@ -78,21 +85,45 @@ def _recovery_sentence(report: Report) -> str:
             said.append(f"no operation failed: an outage, had there been one, lasted at most {at_most(client.hi_s)}")
     if report.rpo is not None:
         said.append(f"none of {count(report.rpo.acked)} acknowledged writes was lost" if not report.rpo.lost else lost(report.rpo))
+    if not said and (report.checks or report.runbooks):
+        said = [f"{count(len(report.checks))} checks held"] if report.checks else []
+        said += [f"the runbook {one.name} was done in {format_s(one.took_s)}" for one in report.runbooks]
     return _sentence(", and ".join(said) or "every objective was met")
 
 
+def runbook_share(report: Report) -> list[str]:
+    """For every runbook, which of its steps took how much of the recovery ("": none of it); of the longest outage, as clients saw it."""
+    outages = report.rto.outages if report.rto is not None else []
+    worst = max(outages, key=lambda one: math.inf if one.client.hi_s is None else one.client.hi_s, default=None)
+    said = []
+    for runbook in report.runbooks:
+        step, took_s = _longest_in(runbook, worst)
+        if step is None:
+            said.append("")
+        elif worst is None:
+            said.append(f"Of the {format_s(runbook.took_s)} of the runbook {runbook.name}, the step “{step.name}” took {format_s(took_s)}.")
+        else:
+            whole = f"the {format_s(worst.client.hi_s)} RTO" if worst.client.hi_s is not None else "an outage that did not end"
+            said.append(f"The step “{step.name}” of the runbook {runbook.name} took {format_s(took_s)} of {whole}.")
+    return said
+
+
+def _longest_in(runbook: Runbook, outage: Outage | None) -> tuple[Step | None, float]:
+    """The step that took longest, as far as it fell into the outage."""
+    begin_s = outage.good_sent_s if outage is not None and outage.good_sent_s is not None else -math.inf
+    end_s = outage.good_settled_s if outage is not None and outage.good_settled_s is not None else math.inf
+    found: tuple[Step | None, float] = (None, 0.0)
+    for step in runbook.steps:
+        if step.began_s is not None and step.took_s is not None:
+            inside_s = min(step.began_s + step.took_s, end_s) - max(step.began_s, begin_s)
+            if inside_s > found[1]:
+                found = (step, inside_s)
+    return found
+
+
 def key_figures(report: Report) -> list[KeyFigure]:
-    """The four numbers of a drill, in a fixed order; what was not judged is left out."""
-    figures = []
-    if report.rto is not None:
-        spans = (
-            ("RTO, from the heal", "rto", report.rto.after_heal),
-            ("RTO, as clients saw it", "rto_client", report.rto.client),
-            ("RTO, from the incident", "rto_incident", report.rto.incident),
-        )
-        for label, name, interval in spans:
-            if interval is not None:
-                figures.append(KeyFigure(label, span(interval), *_objective(report, name)))
+    """The numbers of a drill, in a fixed order; what was not judged is left out. RTO per workload where several are gated."""
+    figures = [*_rto_figures(report)]
     if report.rpo is not None:
         bound, verdict = _objective(report, "rpo")
         value = f"{count(report.rpo.lost)} lost"
@@ -101,7 +132,38 @@ def key_figures(report: Report) -> list[KeyFigure]:
     if up is not None:
         bound, verdict = _objective(report, "availability")
         figures.append(KeyFigure("Availability", percent(up.ratio), _join(f"by time {availability_by_time(up)}", bound), verdict))
-    return figures
+    return [*figures, *_other_figures(report)]
+
+
+def _rto_figures(report: Report) -> Iterator[KeyFigure]:
+    if report.rto is None:
+        return
+    gated = [one for one in report.workloads if one.gated and one.rto is not None]
+    if len(gated) < 2:
+        spans = (
+            ("RTO, from the heal", "rto", report.rto.after_heal),
+            ("RTO, as clients saw it", "rto_client", report.rto.client),
+            ("RTO, from the incident", "rto_incident", report.rto.incident),
+        )
+        yield from (KeyFigure(label, span(found), *_objective(report, name)) for label, name, found in spans if found is not None)
+        return
+    for one in gated:
+        assert one.rto is not None
+        if one.rto.after_heal is not None:
+            yield KeyFigure(f"RTO of {one.name}, from the heal", span(one.rto.after_heal), *_objective(report, "rto", one.name))
+        else:
+            yield KeyFigure(f"RTO of {one.name}, as clients saw it", span(one.rto.client), *_objective(report, "rto_client", one.name))
+    if report.rto.after_heal is None:
+        yield KeyFigure("RTO, from the incident", span(report.rto.incident), *_objective(report, "rto_incident"))
+
+
+def _other_figures(report: Report) -> Iterator[KeyFigure]:
+    """What else was judged: latency, errors, the return to the baseline, detection."""
+    several = sum(1 for one in report.workloads if one.gated) > 1
+    for name, label in FIGURES.items():
+        for one in (objective for objective in report.objectives if objective.name == name):
+            of = one.subject or (one.workload if several else "")
+            yield KeyFigure(f"{label} ({of})" if of else label, measured(one), f"objective {bound(one)}", one.verdict.value)
 
 
 def main_availability(report: Report) -> Availability | None:
@@ -112,9 +174,9 @@ def main_availability(report: Report) -> Availability | None:
     return chosen.availability if chosen else None
 
 
-def _objective(report: Report, name: str) -> tuple[str, str]:
-    """Bound and worst verdict of the objectives of this name."""
-    found = [objective for objective in report.objectives if objective.name == name]
+def _objective(report: Report, name: str, workload: str = "") -> tuple[str, str]:
+    """Bound and worst verdict of the objectives of this name (of this workload)."""
+    found = [objective for objective in report.objectives if objective.name == name and (not workload or objective.workload == workload)]
     if not found:
         return "not judged", ""
     order = list(Verdict)
@@ -136,6 +198,14 @@ def percent(ratio: float) -> str:
     places = max(1, min(3, math.ceil(-math.log10(1 - ratio)) - 1)) if ratio < 1 else 0
     step = 10**places
     return f"{math.floor(round(ratio * 100 * step, 6)) / step:g} %"
+
+
+def share(ratio: float) -> str:
+    """A small ratio in per cent, rounded upwards: what is not zero never reads as zero."""
+    if not ratio:
+        return "0 %"
+    places = max(1, 2 - math.floor(math.log10(ratio * 100)))
+    return f"{math.ceil(round(ratio * 100 * 10**places, 6)) / 10**places:.{places}f}".rstrip("0").rstrip(".") + " %"
 
 
 def availability_by_time(up: Availability) -> str:
@@ -176,6 +246,8 @@ def _fixed(value: float, places: int, rounding: Callable[[float], int]) -> str:
 def bound(objective: Objective) -> str:
     """``≤ 30 s``, ``≥ 99.9 %``."""
     relation = "≥" if objective.name == "availability" else "≤"
+    if objective.name == "error_rate":
+        return f"≤ {share(objective.bound)}" if objective.bound else "0"
     if not objective.bound:
         return f"0 {objective.unit}".rstrip()
     if objective.unit == "s":
@@ -187,6 +259,16 @@ def bound(objective: Objective) -> str:
 
 def measured(objective: Objective) -> str:
     """What was measured for an objective, with its unit."""
+    if objective.name == "error_rate":
+        return share(objective.lo) if objective.hi is not None else "unknown"
+    if objective.name == "baseline" and objective.hi == 0:
+        return "at once"
+    if objective.name == "runbook":
+        return f"{objective.lo:.3f} s" if objective.lo < 100 else format_s(objective.lo)
+    if objective.hi is None and objective.name in NEVER_SEEN:
+        return f"≥ {format_s(objective.lo)}, {NEVER_SEEN[objective.name]}" if objective.lo else NEVER_SEEN[objective.name]
+    if objective.name == "latency_p99" and objective.hi is not None and objective.hi < 1:
+        return f"{objective.lo * 1000:.3g} – {objective.hi * 1000:.3g} ms"
     return numbers(objective.lo, objective.hi, objective.unit)
 
 
@@ -214,6 +296,34 @@ def at(moment_s: float | None) -> str:
 
 def latency(value_s: float | None) -> str:
     return "–" if value_s is None else format_s(value_s)
+
+
+def latency_span(interval: Span | None) -> str:
+    """``12.1 – 15.3 ms``; ``≥ 1 s`` where too much was not good."""
+    if interval is None:
+        return "–"
+    if interval.hi_s is None:
+        return f"≥ {format_s(interval.lo_s)}"
+    if interval.hi_s < 1:
+        return f"{interval.lo_s * 1000:.3g} – {interval.hi_s * 1000:.3g} ms"
+    return numbers(interval.lo_s, interval.hi_s, "s")
+
+
+def back(found: Degradation) -> str:
+    """When latency was back, counted from the verified heal."""
+    if found.returned is None or found.returned.interval is None:
+        return "not seen"
+    lo_s, hi_s = found.returned.interval.lo_s, found.returned.interval.hi_s
+    if hi_s is None:
+        return f"not within {format_s(lo_s)}" if lo_s else "not proven"
+    return "at once" if not hi_s else f"after {numbers(lo_s, hi_s, 's')}"
+
+
+def detected(found: Detection) -> str:
+    """How long a signal took, or why that is not known."""
+    if found.mttd is None:
+        return f"unknown: {found.problem}"
+    return f"never, in {format_s(found.mttd.lo_s)}" if found.mttd.hi_s is None else numbers(found.mttd.lo_s, found.mttd.hi_s, "s")
 
 
 def fault_title(fault: Fault) -> str:

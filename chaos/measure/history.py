@@ -12,6 +12,7 @@ All times are nanoseconds of CLOCK_MONOTONIC, which the processes of one machine
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -72,7 +73,10 @@ class Event(msgspec.Struct, array_like=True, tag_field="shape", tag="e", frozen=
     ``phase``    ``{"name", "edge": "begin" | "end"}``
     ``fault``    ``{"id", "kind", "state", "nodes", "params", "cause", "proof"}`` at each :class:`~chaos.core.model.FaultState`
     ``read``     a :class:`SurvivorRead` as an object
-    ``probe``    ``{"name", "value", "firing"}``
+    ``probe``    ``{"name", "value", "firing", "began_ns"}``: one look at a signal; ``firing`` null where it could not be looked at
+    ``check``    ``{"name", "held", "seen", "attempts", "began_ns"}`` when it was decided
+    ``runbook``  ``{"name", "edge": "begin" | "end"}``
+    ``step``     ``{"runbook", "phase", "name", "kind", "edge": "begin" | "end", "state", "seen"}``
     ``note``     ``{"text"}``
     """
 
@@ -86,6 +90,7 @@ class WorkloadInfo(msgspec.Struct, frozen=True):
 
     ``gated``: its RTO and availability count. ``ledger``: its acknowledged writes count for RPO. A sticky workload has
     ``gated=False, ledger=True``. ``origin_ns`` is s_0. ``kinds`` names the operation kinds that ``Operation.kind`` indexes.
+    ``rto_s``: a recovery budget of its own, instead of the drill's.
     """
 
     index: int
@@ -96,6 +101,7 @@ class WorkloadInfo(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...] = ("op",)
     gated: bool = True
     ledger: bool = True
+    rto_s: float | None = None
 
 
 class SurvivorRead(msgspec.Struct, frozen=True):
@@ -125,10 +131,12 @@ class History:
 
 class HistoryWriter:
     """One of several writers of a history file. Whole lines only; never blocks for space and never raises for the lack of it:
-    what the disk does not take is kept and offered again with the next line (``trouble`` says why). Not thread-safe."""
+    what the disk does not take is kept and offered again with the next line (``trouble`` says why). Events may come from several
+    threads (a heal beside the display); everything else from one."""
 
     def __init__(self, path: str | Path) -> None:
         self._file = LineFile(path)
+        self._lock = threading.Lock()
 
     @property
     def trouble(self) -> OSError | None:
@@ -138,8 +146,10 @@ class HistoryWriter:
     def event(self, type: str, data: msgspec.Struct | dict[str, Json], t_ns: int | None = None) -> None:
         """Write one event, now; ``data`` may be a struct (:class:`WorkloadInfo`, :class:`SurvivorRead`)."""
         moment = now_ns() if t_ns is None else t_ns
-        self._file.add(_ENCODER.encode(("e", moment, type, data)) + b"\n")
-        self._file.flush()
+        line = _ENCODER.encode(("e", moment, type, data)) + b"\n"
+        with self._lock:
+            self._file.add(line)
+            self._file.flush()
 
     def operations(self, ops: Iterable[Operation]) -> None:
         """Write operations, now, in one call of the kernel."""

@@ -12,17 +12,22 @@ Availability is gated by the ratio of good to scheduled operations; the share of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 
+from chaos.core.acts import Acts
 from chaos.core.errors import BadInput
 from chaos.core.model import Budget, FaultRecord, Finding, Interval, Verdict, worst
+from chaos.measure.acts import judge_acts
+from chaos.measure.degradation import degradation_of, judge_degradation
+from chaos.measure.detection import judge_detections
 from chaos.measure.figures import control_of, workload_result
-from chaos.measure.history import History
+from chaos.measure.history import History, WorkloadInfo
 from chaos.measure.outage import Mark, Outages, Rules, cause_of, healed_mark, marks_of
-from chaos.measure.result import Control, Judgement, ObjectiveResult, Rpo, Rto, WorkloadResult
+from chaos.measure.result import Control, Degradation, Judgement, ObjectiveResult, Rpo, Rto, WorkloadResult
 from chaos.measure.rpo import measure_rpo
 from chaos.measure.stream import Stream, stream_of
 from chaos.measure.words import count, plural, spans, within
@@ -32,9 +37,15 @@ MIN_WINDOW_S = 5.0
 MAX_TIMEOUT_S = 1.0
 RESOLUTION = 5.0
 
+NOTHING_ELSE = Acts()
+
 _Judged: TypeAlias = "tuple[ObjectiveResult, Finding | None]"
 _BADNESS = {Verdict.ABORTED: 4, Verdict.INVALID: 3, Verdict.FAIL: 2, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 0}
-_CODES = ("rpo", "landed", "control", "starved", "kind", "ledger", "read", "rto", "availability")
+# Of two findings that weigh the same, that of a runbook or a check says more precisely what went wrong.
+_CODES = (
+    *("rpo", "landed", "control", "starved", "kind", "ledger", "read"),
+    *("runbook", "check", "rto", "availability", "error-rate", "latency", "baseline", "mttd"),
+)
 
 
 class _Measured:
@@ -53,17 +64,29 @@ def default_timeout_s(budget: Budget) -> float:
     return min(MAX_TIMEOUT_S, budget.rto_s / 20) if budget.rto_s else MAX_TIMEOUT_S
 
 
+def rto_budget_s(workload: WorkloadInfo, budget: Budget) -> float | None:
+    """Its own where it has one (reads may have to be back sooner than writes), else the drill's."""
+    return workload.rto_s if workload.rto_s is not None else budget.rto_s
+
+
 def minimum_window_s(check_interval_s: float) -> float:
     """The shortest W that proves a sustained recovery under an HA manager with this check interval."""
     return max(MIN_WINDOW_S, 2 * check_interval_s)
 
 
 def check_resolution(budget: Budget, rate_hz: float, timeout_s: float) -> None:
-    """Refuse a budget that the workload cannot resolve: ``2Δ + 2τ > budget/5``. Not for ``rto=0``, which counts operations.
+    """Refuse a budget that the workload cannot resolve: ``2Δ + 2τ > budget/5``. Not for ``rto=0``, which counts operations. Likewise a
+    bound on latency at or beyond τ, where an answer is not good any more.
 
     Raises:
         BadInput: naming a rate and a timeout that would do.
     """
+    if budget.latency_p99_s is not None and budget.latency_p99_s >= timeout_s:
+        raise BadInput(
+            f"a workload with a timeout of {timeout_s:g} s cannot tell a latency of {budget.latency_p99_s:g} s",
+            observed="what takes as long counts as not answered",
+            next_step=f"give the workload a timeout of more than {budget.latency_p99_s:g} s, or the drill a lower bound",
+        )
     if not budget.rto_s:
         return
     allowed_s, width_s = budget.rto_s / RESOLUTION, 2 / rate_hz + 2 * timeout_s
@@ -88,8 +111,9 @@ def judge(
     detect_s: float,
     epsilon: float = 0.0,
     end_ns: int,
+    acts: Acts = NOTHING_ELSE,
 ) -> Judgement:
-    """Measure everything in ``history`` up to ``end_ns`` and hold it against ``budget``.
+    """Measure everything in ``history`` up to ``end_ns`` and hold it against ``budget``; and what else the drill did (``acts``).
 
     ``window_s`` is W, ``detect_s`` how long the system's manager may take to notice, ``epsilon`` the share of bad operations that a
     recovered service may show.
@@ -111,7 +135,12 @@ def judge(
     ):
         objectives.append(objective)
         findings += [finding] if finding else []
-    findings += _validity(history, measured, faults, marks, control, epsilon)
+    degradations = [found for one in measured if (found := degradation_of(one.stream, marks, end_ns)) is not None]
+    detections, detected = judge_detections(history.events, marks, budget.mttd_s)
+    for judged_objectives, judged_findings in (*_degradations(gated, degradations, budget), detected, judge_acts(acts)):
+        objectives += judged_objectives
+        findings += judged_findings
+    findings += _validity(history, measured, faults, marks, control, epsilon, alone=_acts_alone(history, budget, acts))
     findings += _ledger(history, rpo, budget, marks)
     verdict, ordered = _conclude(findings)
     drill = max(gated, key=lambda one: _severity(_gating(one.rto, after_heal)), default=None)
@@ -124,7 +153,28 @@ def judge(
         workloads=tuple(one.result for one in measured),
         rpo=rpo,
         control=control,
+        degradations=tuple(degradations),
+        detections=tuple(detections),
     )
+
+
+def _acts_alone(history: History, budget: Budget, acts: Acts) -> bool:
+    """Does this drill consist of checks and runbooks, without a workload and without an objective that would take one? Then it needs
+    neither a workload nor a fault to prove something (backups are looked at, say)."""
+    return (
+        not history.workloads
+        and bool(acts.checks or acts.runbooks)
+        and msgspec.structs.replace(budget, mttd_s={}, rto_from="fault") == Budget()
+    )
+
+
+def _degradations(
+    gated: Sequence[_Measured], found: Sequence[Degradation], budget: Budget
+) -> Iterator[tuple[list[ObjectiveResult], list[Finding]]]:
+    for one in gated:
+        for degradation in found:
+            if degradation.workload == one.result.name:
+                yield judge_degradation(degradation, one.stream.info, budget)
 
 
 def _gating(rto: Rto | None, after_heal: bool) -> Interval:
@@ -156,22 +206,22 @@ def _bounded(interval: Interval, bound: float) -> Verdict:
 
 
 def _rto_objectives(gated: Sequence[_Measured], budget: Budget, marks: Sequence[Mark], after_heal: bool) -> list[_Judged]:
-    if budget.rto_s is None:
-        return []
     results: list[_Judged] = []
     for one in gated:
-        rto = one.rto
+        rto, budget_s = one.rto, rto_budget_s(one.stream.info, budget)
         assert rto is not None
+        if budget_s is None:
+            continue
         of = f" of {one.result.name}" if len(gated) > 1 else ""
         if after_heal and rto.after_heal is not None:
             named = [("rto", f"RTO after the heal{of}", rto.after_heal)]
         else:
             named = [("rto_client", f"RTO{of}", rto.client), ("rto_incident", f"RTO{of} from the fault's issue", rto.incident)]
         for name, words, interval in named:
-            verdict, text = _rto_verdict(one, words, interval, budget.rto_s, marks, after_heal)
+            verdict, text = _rto_verdict(one, words, interval, budget_s, marks, after_heal)
             results.append(
                 (
-                    ObjectiveResult(name, budget.rto_s, interval.lo, interval.hi, "s", verdict, one.result.name),
+                    ObjectiveResult(name, budget_s, interval.lo, interval.hi, "s", verdict, one.result.name),
                     None if verdict is Verdict.PASS else Finding("rto", verdict, text),
                 )
             )
@@ -294,8 +344,10 @@ def _validity(
     marks: Sequence[Mark],
     control: Control | None,
     epsilon: float,
+    *,
+    alone: bool,
 ) -> list[Finding]:
-    findings = [_invalid("landed", "no fault was injected")] if not faults else []
+    findings = [_invalid("landed", "no fault was injected")] if not faults and not alone else []
     for fault in faults:
         if fault.landed_ns is None:
             how = "was never issued" if fault.issued_ns is None else "was issued, but its effect was never observed"
@@ -318,7 +370,7 @@ def _validity(
         findings += [
             _invalid("kind", f"no operation of kind {text} of {name} ever succeeded") for kind, text in declared.items() if kind not in ever
         ]
-    if not any(info.gated for info in history.workloads) and not any(info.ledger for info in history.workloads):
+    if not alone and not any(info.gated for info in history.workloads) and not any(info.ledger for info in history.workloads):
         findings.append(_invalid("starved", "no workload counts for RTO or RPO, nothing was exercised"))
     return findings
 

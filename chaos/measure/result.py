@@ -96,7 +96,8 @@ class Rpo(msgspec.Struct, frozen=True):
 
 
 class ObjectiveResult(msgspec.Struct, frozen=True):
-    """One bound against what was measured. ``lo``/``hi`` in ``unit``; ``hi`` None: no upper bound was seen."""
+    """One bound against what was measured. ``lo``/``hi`` in ``unit``; ``hi`` None: no upper bound was seen. ``subject``: what it is
+    about where that is no workload: a signal, a runbook's part."""
 
     name: str
     bound: float
@@ -105,6 +106,54 @@ class ObjectiveResult(msgspec.Struct, frozen=True):
     unit: str
     verdict: Verdict
     workload: str = ""
+    subject: str = ""
+
+
+class Detection(msgspec.Struct, frozen=True):
+    """One signal that was watched. ``mttd`` (seconds) lies in the interval, None where it proves nothing (``problem`` says why), with no
+    upper end where it never fired. ``unseen`` of its ``looks`` could not see it."""
+
+    name: str
+    looks: int
+    unseen: int
+    last_unseen: str
+    fired_ns: int | None = None
+    mttd: Interval | None = None
+    problem: str = ""
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """How one workload's latency came back to its baseline after the heal. ``interval``: seconds from the heal's verification, None where
+    no window could be looked at. ``limit_*``: what counts as back; ``last_*``: of the window that decided (the last one, if none did)."""
+
+    baseline_operations: int
+    baseline_p50_s: float
+    baseline_p90_s: float
+    limit_p50_s: float
+    limit_p90_s: float
+    window_s: float
+    windows: int
+    last_p50_s: float | None
+    last_p90_s: float | None
+    interval: Interval | None
+
+
+class Degradation(msgspec.Struct, frozen=True):
+    """What clients of one workload saw from the fault's issue to its verified heal. ``latency_p99``: where the 99th percentile lies, by
+    order statistics; an operation that was not good counts as slower than any. ``returned``: None without a heal or a control window."""
+
+    workload: str
+    begin_ns: int
+    end_ns: int
+    operations: int
+    errors: int
+    latency_p50_s: float | None
+    latency_p99: Interval | None
+    returned: Returned | None
+
+    @property
+    def error_rate(self) -> float | None:
+        return self.errors / self.operations if self.operations else None
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -130,3 +179,5 @@ class Judgement(msgspec.Struct, frozen=True):
     workloads: tuple[WorkloadResult, ...]
     rpo: Rpo | None
     control: Control | None
+    degradations: tuple[Degradation, ...] = ()
+    detections: tuple[Detection, ...] = ()

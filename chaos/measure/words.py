@@ -16,6 +16,11 @@ def plural(number: int, noun: str) -> str:
     return noun if number == 1 else f"{noun}s"
 
 
+def spelled(number: int, noun: str) -> str:
+    """``1 step``, ``1 204 steps``."""
+    return f"{count(number)} {plural(number, noun)}"
+
+
 def within(value_s: float, digits: int = 2) -> str:
     """``4.21 s``; milliseconds below a tenth of a second."""
     if 0 < value_s < 0.1:

@@ -275,6 +275,7 @@ class Worker:
             kinds=work.kinds,
             gated=work.gated,
             ledger=work.ledger,
+            rto_s=work.rto_s,
         )
         data = cast("dict[str, Json]", msgspec.to_builtins(info))
         self._scribe.add(msgspec.json.encode(Event(now_ns(), "workload", data)) + b"\n")

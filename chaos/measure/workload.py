@@ -10,6 +10,7 @@ import math
 
 import msgspec
 
+from chaos.core.durations import parse_duration_s
 from chaos.core.model import Json
 
 _SPARE, _MOST_CONNECTIONS = 8, 256
@@ -21,7 +22,8 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``operation`` and ``connect`` are ``/path/to/file.py::name``. ``connect`` (optional) makes one connection; there are at most
     ``connections`` of them; None: what the schedule needs (:func:`completed`). ``timeout_s`` None: the drill derives it from its
     budget. ``gated`` False keeps the workload out of RTO and availability; ``ledger`` True makes its acknowledged writes count for
-    RPO. ``kinds`` names what ``Call.kind`` may be.
+    RPO. ``kinds`` names what ``Call.kind`` may be. ``rto`` (``"5s"``, seconds): its own budget of recovery time,
+    instead of the drill's: reads may have to be back sooner than writes.
     """
 
     name: str
@@ -35,6 +37,12 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     gated: bool = True
     ledger: bool = False
     seed: int = 0
+    rto: str | int | float | None = None
+
+    @property
+    def rto_s(self) -> float | None:
+        """``rto`` in seconds. Raises BadInput where it does not parse."""
+        return None if self.rto is None else parse_duration_s(self.rto, what=f"rto of workload {self.name!r}")
 
 
 def completed(spec: WorkloadSpec, timeout_s: float) -> WorkloadSpec:

@@ -302,10 +302,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
         show_plan(terminalreporter, config.stash[PLANS])
     if config.stash[SUMMARIES] or config.stash[OPTIONS].run_dir.is_dir():
-        from chaos.plugin.summary import show, starved_attempts, summaries
+        from chaos.plugin.summary import earlier_attempts, show, summaries
 
         if found := summaries(config):
-            show(terminalreporter, found, config.stash[OPTIONS], starved_attempts(config))
+            show(terminalreporter, found, config.stash[OPTIONS], earlier_attempts(config))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -26,8 +26,9 @@ from chaos.plugin.places import Places
 from chaos.plugin.series import Series
 
 STANDING = "standing"  # in SystemSupport: every standing environment
-STARVED = r"INVALID[^:]*: starved:"
-"""How the failure of a drill begins that measured nothing."""
+MEASURED_NOTHING = r"\A(Failed: )?INVALID[^:]*: (?s:.*?)\b(starved|control): "
+"""How the failure of a drill begins that says more of a busy machine than of the system: INVALID is its verdict, and the generator was
+starved or the system not well before anything was broken."""
 SESSION_FIXTURE = "gameday_session"
 MIN_FREE_BYTES = 64 * 1024 * 1024
 
@@ -69,7 +70,7 @@ class Collector:
 
     @property
     def again(self) -> int:
-        """How often a starved drill is measured anew; never under a debugger, which is to see the first."""
+        """How often a drill that measured nothing is measured anew; never under a debugger, which is to see the first."""
         return 0 if self.config.getoption("usepdb", False) else self.options.again
 
     @property
@@ -178,7 +179,7 @@ class Collector:
                 continue
             item.stash[SPEC] = parse(mark, self.places.scenarios, where=where(item))
             if self.again and placement.environment in self.places.disposable():  # elsewhere nothing is broken twice
-                item.add_marker(pytest.mark.flaky(reruns=self.again, only_rerun=[STARVED]))
+                item.add_marker(pytest.mark.flaky(reruns=self.again, only_rerun=[MEASURED_NOTHING]))
             if placement.of > 1:
                 sizes[_series_key(item)] = sizes.get(_series_key(item), 0) + 1
         for item in items:

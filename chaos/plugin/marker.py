@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 
 from chaos.core.durations import parse_duration_s
@@ -16,7 +17,11 @@ from chaos.plugin.catalogue import Scenario
 from chaos.plugin.options import UNTIL
 
 EXPECTABLE = (Verdict.PASS, Verdict.FAIL, Verdict.INVALID, Verdict.INCONCLUSIVE)
-ARGUMENTS = ("scenario", "rto", "rpo", "availability", "rto_from", "environments", "expect", "because", "repeat", "until")
+OBJECTIVES = ("latency_p99", "error_rate", "must_return_to_baseline", "mttd")
+ARGUMENTS = (
+    *("scenario", "rto", "rpo", "availability", "rto_from", *OBJECTIVES),
+    *("environments", "expect", "because", "repeat", "until"),
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def parse(mark: pytest.Mark, scenarios: Mapping[str, Scenario], *, where: str) -
     )
     return DrillSpec(
         scenario=base.id,
-        budget=budget_of(merged, where=where),
+        budget=_with_objectives(budget_of(merged, where=where), given, where),
         expectation=_expectation(given.get("expect", "PASS"), given.get("because", ""), where),
         environments=_environments(given.get("environments"), where),
         repeat=_repeat(given.get("repeat"), where),
@@ -79,6 +84,29 @@ def budget_of(scenario: Scenario, *, where: str) -> Budget:
     return Budget(
         rto_s=rto_s, rpo_count=rpo_count, rpo_s=rpo_s, availability=_availability(scenario.availability, where), rto_from=scenario.rto_from
     )
+
+
+def _with_objectives(budget: Budget, given: Mapping[str, object], where: str) -> Budget:
+    """``budget`` with what only the drill itself can state."""
+    latency, rate, back = given.get("latency_p99"), given.get("error_rate"), given.get("must_return_to_baseline")
+    found = msgspec.structs.replace(
+        budget,
+        latency_p99_s=None if latency is None else _duration(latency, "latency_p99", where),
+        error_rate=_ratio(rate, "error_rate", "0.001", where),
+        baseline_s=None if back is None else _duration(back, "must_return_to_baseline", where),
+        mttd_s=_mttd(given.get("mttd"), where),
+    )
+    if found.latency_p99_s == 0:
+        raise BadInput("latency_p99=0: nothing is as fast", where=where, next_step='write e.g. latency_p99="200ms"')
+    return found
+
+
+def _mttd(value: object, where: str) -> dict[str, float]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) and name for name in value):
+        raise BadInput(f"mttd={value!r}", where=where, expected='the budget of each signal by its name, e.g. {"disk-full": "20s"}')
+    return {name: _duration(budget, f"mttd of {name!r}", where) for name, budget in value.items()}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -120,6 +148,10 @@ def _rpo(value: object, where: str) -> tuple[int | None, float | None]:
 
 
 def _availability(value: object, where: str) -> float | None:
+    return _ratio(value, "availability", "0.999", where)
+
+
+def _ratio(value: object, name: str, example: str, where: str) -> float | None:
     if value is None:
         return None
     ratio: float | None = None
@@ -128,7 +160,8 @@ def _availability(value: object, where: str) -> float | None:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         ratio = float(value)
     if ratio is None or not 0 <= ratio <= 1:
-        raise BadInput(f"availability={value!r} is not a ratio", where=where, next_step='write e.g. 0.999 or "99.9%"')
+        as_percent = f'"{float(example) * 100:g}%"'
+        raise BadInput(f"{name}={value!r} is not a ratio", where=where, next_step=f"write e.g. {example} or {as_percent}")
     return ratio
 
 

@@ -24,7 +24,8 @@ class GamedayOptions:
     """Everything that a person chose for this run, and what the run chose for itself (``run_id``, ``seed``).
 
     ``require`` holds ``ENV`` or ``ENV:CAPABILITY``; ``repeat`` 0 and ``until`` "" mean: as each drill's marker says.
-    ``directory`` is absolute and not created here. ``again``: how often a drill that was starved is measured anew.
+    ``directory`` is absolute and not created here. ``again``: how often a drill is measured anew that was starved, or whose system was
+    not well before.
     """
 
     environments: tuple[str, ...]
@@ -76,7 +77,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--drill-again",
         metavar="N",
-        help="in disposable environments, measure a drill anew (at most N times) whose workload was starved",
+        help="in disposable environments, measure a drill anew (at most N times) whose workload was starved, or whose system was not well"
+        " before anything was broken",
     )
     group.addoption("--drill-seed", metavar="SEED", help="seed of everything random (default: chosen, and printed)")
     group.addoption("--drill-pg-bin", metavar="DIR", help="directory of the PostgreSQL binaries for micro-hosts")
@@ -87,7 +89,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("drill_env", "environments to run drills in", type="args", default=[])
     parser.addini("drill_dir", "where runs, reports and journals are kept, relative to rootdir", default="")
     parser.addini("drill_require", "ENV or ENV:CAPABILITY that may not be skipped", type="args", default=[])
-    parser.addini("drill_again", "how often a starved drill is measured anew", default="0")
+    parser.addini("drill_again", "how often a drill that measured nothing is measured anew", default="0")
     parser.addini("drill_pg_bin", "directory of the PostgreSQL binaries for micro-hosts", default="")
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import msgspec
 import pytest
 
-from chaos.core.errors import EXIT_ABORTED, EXIT_RESIDUE, BadInput, FaultNotLanded, GamedayError, Unavailable
+from chaos.core.errors import EXIT_ABORTED, EXIT_RESIDUE, BadInput, GamedayError, Judged, Unavailable
 from chaos.core.model import Finding, Verdict
 from chaos.engine.attached import AttachedSystem
 from chaos.engine.drill import Drill, DrillOptions
@@ -153,7 +153,7 @@ def _write(item: pytest.Item, outcome: DrillOutcome, running: Running) -> str:
         return f"The report could not be written: {err}"
     told = properties(outcome, paths)
     names = {name for name, _ in told}
-    item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in names]  # of an attempt that was starved
+    item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in names]  # of an attempt that measured nothing
     item.user_properties.extend(told)
     item.stash[SUMMARY] = summary_dict(outcome, paths)
     if item.config.pluginmanager.hasplugin("html"):
@@ -176,8 +176,8 @@ def _decide(item: pytest.Item, outcome: DrillOutcome, error: BaseException | Non
     if trouble:
         pytest.fail(f"{first}\n{trouble}", pytrace=False)
     sought = _series(item, outcome)
-    if isinstance(error, FaultNotLanded):
-        error = None  # judged already: INVALID, for the finding "landed"
+    if isinstance(error, Judged):
+        error = None  # the verdict tells it, as a finding of its own: "landed", "check" or "runbook"
     if isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
         # A test that leaves after it broke something does not get out of the verdict.
         pytest.fail(f"{first}\nThe test asked to be skipped after it had broken something: {error}{_where(item)}", pytrace=False)

@@ -37,14 +37,19 @@ def summaries(config: pytest.Config) -> list[Summary]:
     return list(reported.values())
 
 
-def starved_attempts(config: pytest.Config) -> list[str]:
-    """One line for each attempt at a drill that was starved and measured anew."""
+def earlier_attempts(config: pytest.Config) -> list[str]:
+    """One line for each attempt at a drill that measured nothing and was made anew."""
     told = {str(summary["drill"]) for summary in config.stash[SUMMARIES].values()}
     return [
-        f"measured anew, because it was starved: {report.drill}  {_shown(file.with_suffix('.html'))}"
+        f"measured anew, because {_reason(report)}: {report.drill}  {_shown(file.with_suffix('.html'))}"
         for report, file in _unreported(config)
         if report.drill in told
     ]
+
+
+def _reason(report: Report) -> str:
+    starved = any(finding.code == "starved" for finding in report.findings)
+    return "it was starved" if starved else "the system was not well before"
 
 
 def _unreported(config: pytest.Config) -> list[tuple[Report, Path]]:

@@ -13,16 +13,20 @@ from typing import Any
 
 import msgspec
 
+from chaos.core.acts import CheckRecord, PhaseOutcome, RunbookOutcome, StepOutcome
 from chaos.core.model import Budget, Expectation, FaultRecord, Finding, Interval, Phase, Verdict
 from chaos.engine.outcome import DrillOutcome, EnvironmentFacts
 from chaos.measure.history import SCHEMA, WorkloadInfo
 from chaos.measure.result import (
     Availability,
     Control,
+    Degradation,
+    Detection,
     Judgement,
     ObjectiveResult,
     Outage,
     ReadSummary,
+    Returned,
     Rpo,
     Rto,
     WorkloadResult,
@@ -263,6 +267,60 @@ def invalid(history: Path) -> DrillOutcome:
     )
 
 
+def rebuilt(name: str = "lost primary", *, failed: bool = False) -> RunbookOutcome:
+    """A runbook of two phases; its second phase took longer than it may, or its last step failed."""
+    return RunbookOutcome(
+        name,
+        not failed,
+        ns(3.2),
+        ns(5.4),
+        (
+            StepOutcome("look", "shell", "assess", "done", "postgres\npostgres", "pg2", 1.0, ns(3.2), ns(3.3)),
+            StepOutcome("promote", "call", "fail over", "failed" if failed else "done", "pg2 takes writes", "", None, ns(3.4), ns(5.4)),
+            *((StepOutcome("tell everybody", "playbook", "fail over"),) if failed else ()),
+        ),
+        (PhaseOutcome("assess", 5.0, ns(3.2), ns(3.3)), PhaseOutcome("fail over", 1.5, ns(3.4), ns(5.4))),
+        30.0,
+    )
+
+
+def acts(history: Path) -> DrillOutcome:
+    """Two gated workloads, a runbook with a phase over its budget, checks, a signal, and degradation."""
+    reads_rto = Rto(Interval(0.9, 1.1), Interval(0.9, 1.2), Interval(0.9, 1.1), None, ())
+    rto = rto_passed()
+    returned = Returned(570, 0.0021, 0.0044, 0.00815, 0.0116, 2.0, 4, 0.0022, 0.0047, Interval(0.5, 0.75))
+    over = ObjectiveResult("runbook", 1.5, 2.0, 2.0, "s", Verdict.FAIL, subject="lost primary: fail over")
+    return outcome(
+        history,
+        verdict=Verdict.FAIL,
+        findings=(
+            Finding("runbook", Verdict.FAIL, "the phase 'fail over' of the runbook 'lost primary' took 2 s where 1.5 s are allowed"),
+        ),
+        expectation=Expectation(Verdict.FAIL, "runbook"),
+        workloads=(workload(rto=rto), workload("reads", rto=reads_rto)),
+        objectives=(
+            ObjectiveResult("rto_client", 30.0, 2.407, 2.436, "s", Verdict.PASS, "writes"),
+            ObjectiveResult("rto_client", 5.0, 0.9, 1.1, "s", Verdict.PASS, "reads"),
+            ObjectiveResult("latency_p99", 0.2, 0.012, 0.015, "s", Verdict.PASS, "reads"),
+            ObjectiveResult("error_rate", 0.001, 0.0004, 0.0004, "ratio", Verdict.PASS, "reads"),
+            ObjectiveResult("baseline", 10.0, 0.5, 0.75, "s", Verdict.PASS, "reads"),
+            ObjectiveResult("mttd", 5.0, 0.2, 0.45, "s", Verdict.PASS, subject="db-down"),
+            over,
+        ),
+        degradations=(Degradation("writes", ns(3.05), ns(13.05), 2000, 290, 0.0021, Interval(1.0, None), returned),),
+        detections=(
+            Detection("db-down", 40, 1, "refused", ns(3.5), Interval(0.2, 0.45)),
+            Detection("deaf", 40, 0, "", None, Interval(9.9, None)),
+            Detection("blind", 2, 2, "refused", problem="it was never seen quiet"),
+        ),
+        checks=(
+            CheckRecord("one primary", True, "pg2 takes writes", ns(6), ns(6.1), 3, 5.0),
+            CheckRecord("no log", False, "error in line 3", ns(6.2), ns(6.3)),
+        ),
+        runbooks=(rebuilt(),),
+    )
+
+
 HOSTILE = "<script>alert('x')</script> & \"quotes\" $\\frac{1}{0}$ `code` | [a](b) \x1b[31mred\x1b[0m \x00"
 
 
@@ -284,6 +342,18 @@ def hostile(history: Path) -> DrillOutcome:
         git={HOSTILE: HOSTILE},
         faults=(fault,),
         phases=(Phase(HOSTILE, ns(1), ns(4)),),
+        runbooks=(
+            RunbookOutcome(
+                HOSTILE,
+                False,
+                ns(3),
+                ns(4),
+                (StepOutcome(HOSTILE, "shell", HOSTILE, "failed", HOSTILE, HOSTILE, None, ns(3), ns(4)),),
+                (PhaseOutcome(HOSTILE, None, ns(3), ns(4)),),
+            ),
+        ),
+        checks=(CheckRecord(HOSTILE, False, HOSTILE, ns(3), ns(4)),),
+        detections=(Detection(HOSTILE, 1, 1, HOSTILE, ns(3.5), None, HOSTILE),),
         environment=EnvironmentFacts(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}),
     )
 

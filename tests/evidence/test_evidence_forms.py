@@ -23,7 +23,7 @@ from chaos.evidence.report import ReportPaths, load_report, write_report
 from chaos.evidence.terminal import plain, plain_summary, render_summary, report_summary, summary_dict
 from chaos.measure.result import ObjectiveResult
 
-MAKERS = [samples.outcome, samples.lossy, samples.never_recovered, samples.invalid, samples.hostile, samples.many_faults]
+MAKERS = [samples.outcome, samples.lossy, samples.never_recovered, samples.invalid, samples.acts, samples.hostile, samples.many_faults]
 
 
 def summary(make: Any, history: Path, directory: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from chaos.measure.columns import Columns
 from chaos.measure.history import HistoryWriter, SurvivorRead, WorkloadInfo, read_history
 from chaos.measure.judge import judge
 
-MAKERS = [samples.outcome, samples.lossy, samples.never_recovered, samples.invalid, samples.hostile, samples.many_faults]
+MAKERS = [samples.outcome, samples.lossy, samples.never_recovered, samples.invalid, samples.acts, samples.hostile, samples.many_faults]
 
 DOCUMENTED_FIELDS = {
     "": "run_id drill test scenario environment operator host git versions seed started_utc ended_utc verdict findings objectives rto "

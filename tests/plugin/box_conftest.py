@@ -21,12 +21,17 @@ from chaos.environments.host_client import HostClient
 from chaos.plugin.hookspecs import SystemSupport
 
 SERVER = """
-import ctypes, socketserver, sys
+import ctypes, os, socketserver, sys, time
 ctypes.CDLL(None).prctl(1, 9)  # it ends with whoever started it, by SIGKILL, frozen or not
 ledger, lossy = open(sys.argv[1], "a", buffering=1), sys.argv[2] == "lossy"
 class Handler(socketserver.StreamRequestHandler):
     def handle(self):
         for line in self.rfile:
+            if os.path.exists(sys.argv[1] + ".delay"):
+                time.sleep(float(open(sys.argv[1] + ".delay").read() or 0))
+            if line == b"read\\n":
+                self.wfile.write(b"ok\\n")
+                continue
             if not (lossy and int(line) % 7 == 0):
                 ledger.write(line.decode())
             self.wfile.write(b"ok\\n")
@@ -113,7 +118,24 @@ class Box:
         self._clients.append(HostClient(argv, log))
         return self._clients[-1]
 
-    def writes(self, rate_hz: float = 25.0) -> WorkloadSpec:
+    def delay(self, seconds: float) -> None:
+        """Every answer takes so much longer from now on."""
+        staged = self._ledger.with_suffix(".staged")
+        staged.write_text(str(seconds))
+        staged.rename(f"{self._ledger}.delay")
+
+    def reads(self, rate_hz: float = 100.0, rto: str | None = None) -> WorkloadSpec:
+        return WorkloadSpec(
+            name="reads",
+            operation=f"{OPERATIONS}::read",
+            connect=f"{OPERATIONS}::connect",
+            params={"port": self.port},
+            rate_hz=rate_hz,
+            timeout_s=0.5,
+            rto=rto,
+        )
+
+    def writes(self, rate_hz: float = 25.0, timeout_s: float = 0.5) -> WorkloadSpec:
         """Slow and patient: verdicts are tested with these, not what a busy machine does to a fine clock."""
         return WorkloadSpec(
             name="writes",
@@ -121,7 +143,7 @@ class Box:
             connect=f"{OPERATIONS}::connect",
             params={"port": self.port},
             rate_hz=rate_hz,
-            timeout_s=0.5,
+            timeout_s=timeout_s,
             ledger=True,
         )
 

@@ -31,3 +31,11 @@ async def write(call: Call) -> None:
     answer = await connection.reader.readline()
     if answer != b"ok\n":
         raise Refused(f"answered {answer!r}")
+
+
+async def read(call: Call) -> None:
+    connection = call.connection
+    assert isinstance(connection, Connection)
+    connection.writer.write(b"read\n")
+    if await connection.reader.readline() != b"ok\n":
+        raise Refused("no answer")

@@ -51,6 +51,37 @@ def test_a_starved_drill_is_measured_anew(box: pytest.Pytester, run: Run) -> Non
     assert told == ["INVALID", "PASS"]
 
 
+UNWELL = '''
+import pathlib, time
+import pytest
+from chaos import Noop
+
+@pytest.mark.drill(rpo=0)
+@pytest.mark.box(lossy={lossy})
+def test_unwell(drill, box):
+    """Before anything is broken the server stands still for longer than a client waits; the first time."""
+    writes = drill.workload(box.writes())
+    tries = pathlib.Path("tries")
+    tries.touch()
+    if tries.stat().st_size < 1:
+        box.node.freeze()
+        time.sleep(0.8)
+        box.node.thaw()
+    with tries.open("a") as file:
+        file.write("x")
+    with drill.inject(Noop(box.node.ref)):
+        writes.wait_recovered()
+'''
+
+
+@pytest.mark.parametrize(("lossy", "ran", "text"), [(False, 2, "because the system was not well before"), (True, 1, "FAIL: rpo")])
+def test_a_system_that_was_not_well_is_asked_again(box: pytest.Pytester, run: Run, lossy: bool, ran: int, text: str) -> None:
+    """INVALID because of the control window is measured anew; a loss that was proven beside it is FAIL and stands."""
+    box.makepyfile(UNWELL.format(lossy=lossy))
+    result = run("--drill-again=2", "-p", "no:xdist")
+    assert tries(box) == ran and text in said(result) and result.ret == (1 if lossy else 0), said(result)
+
+
 EXPECTED = 'expect="FAIL", because="rto"'
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chaos.core.errors import BadInput
 from chaos.core.model import Budget, Expectation, Verdict
 from chaos.plugin.catalogue import shipped
 from chaos.plugin.marker import DrillSpec, budget_of, parse
@@ -44,3 +45,28 @@ def test_every_shipped_scenario_has_budgets_that_parse() -> None:
     for key, scenario in catalogue.items():
         assert key == scenario.id
         assert budget_of(scenario, where=key) != Budget()
+
+
+def test_what_clients_may_notice_is_an_objective() -> None:
+    """Latency, errors, the return to the baseline and the time to detect become budgets."""
+    budget = _parse(latency_p99="200ms", error_rate="0.1%", must_return_to_baseline=10, mttd={"disk-full": "20s"}).budget
+    assert budget == Budget(latency_p99_s=0.2, error_rate=pytest.approx(0.001), baseline_s=10, mttd_s={"disk-full": 20})
+    assert _parse("db-primary-failure", latency_p99=1).budget == Budget(rto_s=300, rpo_count=0, latency_p99_s=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"latency_p99": 0}, "nothing is as fast"),
+        ({"latency_p99": "fast"}, "is not a duration"),
+        ({"error_rate": 2}, 'error_rate=2 is not a ratio; next: write e.g. 0.001 or "0.1%"'),
+        ({"mttd": "20s"}, "the budget of each signal by its name"),
+        ({"mttd": {"alert": "soon"}}, "is not a duration"),
+        ({"must_return_to_baseline": True}, "is not a duration"),
+    ],
+)
+def test_objectives_that_mean_nothing_are_refused(arguments: dict[str, object], why: str) -> None:
+    """Each refusal names the argument and what would do."""
+    with pytest.raises(BadInput) as caught:
+        _parse(**arguments)
+    assert why in str(caught.value)
