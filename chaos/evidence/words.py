@@ -154,7 +154,8 @@ def _rto_figures(report: Report) -> Iterator[KeyFigure]:
         else:
             yield KeyFigure(f"RTO of {one.name}, as clients saw it", span(one.rto.client), *_objective(report, "rto_client", one.name))
     if report.rto.after_heal is None:
-        yield KeyFigure("RTO, from the incident", span(report.rto.incident), *_objective(report, "rto_incident"))
+        name = report.rto.workload
+        yield KeyFigure(f"RTO of {name}, from the incident", span(report.rto.incident), *_objective(report, "rto_incident", name))
 
 
 def _other_figures(report: Report) -> Iterator[KeyFigure]:
