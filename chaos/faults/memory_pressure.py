@@ -31,8 +31,8 @@ class MemoryPressure(OneNode, frozen=True):
     The taken memory is given back by itself after an hour.
 
     At least 5 % or 32 MiB are left, whichever is less, and the program that holds the memory is the kernel's first choice should it have
-    to kill; ``allow_oom`` lifts both. Refuses a node without a limit of its own, whose memory is its host's. Needs the capabilities
-    ``memorylimit`` and ``exec``; head and tail on the node. Nets: fixture, healer, dead-man.
+    to kill; ``allow_oom`` lifts both, and with ``percent=100`` the kernel does kill. Refuses a node without a limit of its own, whose
+    memory is its host's. Needs the capabilities ``memorylimit`` and ``exec``; head and tail on the node. Nets: fixture, healer, dead-man.
     """
 
     percent: int = 80
@@ -74,7 +74,9 @@ class MemoryPressure(OneNode, frozen=True):
         return limit - left
 
     def inject(self, undo: Undo, resolve: Resolve) -> None:
-        size = int(int(str(undo.prior["take"])) / OVERHEAD)
+        limit, before, take = (int(str(undo.prior[key])) for key in ("limit", "used", "take"))
+        # To the very limit is beyond it: what the kernel can reclaim of the rest would else make room, this time or the next.
+        size = limit if before + take >= limit else int(take / OVERHEAD)
         argv = ("sh", "-c", _TAKE, "sh", str(size), str(HARD_END_S), "yes" if self.allow_oom else "no")
         _helper.start(resolve(self.node), undo.fault_id, argv, for_what="MemoryPressure")
 

@@ -71,7 +71,6 @@ class Lan:
         self._addresses: dict[str, str] = {}
         self._nodes: dict[str, DockerNode] = {}
         self._kept: set[str] = set()
-        self._group = _group_of_its_own(client)
         self._subnet = self._create_network()
         gateway = str(self._subnet.network_address + 1)
         local = str(client.api.base_url).startswith("http+docker://") and host_has_address(gateway)
@@ -186,7 +185,6 @@ class Lan:
             mem_limit=spec.memory_bytes,
             dns_opt=["timeout:1", "attempts:1"],
             stop_signal="SIGTERM",
-            **self._group,
         )
 
     def _volume(self, spec: NodeSpec, path: str) -> str:
@@ -232,15 +230,6 @@ class Lan:
             finally:
                 network._docker.client.close()
         raise EnvironmentFailed("no free subnet was to be had", where=self.system, observed=refused, next_step="docker network prune")
-
-
-def _group_of_its_own(client: Any) -> dict[str, str]:
-    """Where the engine itself manages groups of processes (no systemd, cgroup v1) it puts all containers into one, which together gets the
-    processor share of a single process: on a busy machine a system of ten nodes would starve. Below the root each has that share."""
-    with calling("describe itself"):
-        info = client.info()
-    alone = info.get("CgroupDriver") == "cgroupfs" and str(info.get("CgroupVersion", "1")) == "1"
-    return {"cgroup_parent": "/"} if alone else {}
 
 
 def _in_memory(size_bytes: int) -> dict[str, str]:
