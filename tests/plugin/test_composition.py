@@ -32,7 +32,7 @@ def test_every_fault_of_a_composition_is_one_of_its_own(box: pytest.Pytester, ru
     """Five faults, in order, each verified before the next was issued, and a repeat as far apart as was asked."""
     box.makepyfile(DRILLS)
     run().assert_outcomes(passed=1)
-    (file,) = (box.path / ".gameday/runs/latest").glob("*/report.json")
+    *_, file = sorted((box.path / ".gameday/runs/latest").glob("*/report.json"))  # of two attempts the second stands
     faults: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["faults"]
     assert [fault["kind"] for fault in faults] == ["pause", "noop", "pause", "pause", "pause"]
     assert all(one["verified"] <= two["issued"] for one, two in pairwise(faults))

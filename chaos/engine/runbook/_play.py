@@ -46,7 +46,7 @@ class Tasks:
 
 
 def main(path: str) -> int:
-    import ansible_runner  # type: ignore[import-untyped]
+    import ansible_runner
 
     tasks = Tasks(path)
     runner = ansible_runner.run(**json.loads(Path(path).read_text(encoding="utf-8")), event_handler=tasks)
