@@ -135,7 +135,7 @@ class Box:
             rto=rto,
         )
 
-    def writes(self, rate_hz: float = 25.0, timeout_s: float = 0.5) -> WorkloadSpec:
+    def writes(self, rate_hz: float = 5.0, timeout_s: float = 0.5) -> WorkloadSpec:
         """Slow and patient: verdicts are tested with these, not what a busy machine does to a fine clock."""
         return WorkloadSpec(
             name="writes",

@@ -16,7 +16,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     """An empty project with strict settings, away from this run's own options."""
     for name in [name for name in os.environ if name.startswith(("DRILL_", "PYTEST_"))]:
         monkeypatch.delenv(name)
-    pytester.makefile(".ini", pytest="[pytest]\naddopts = --strict-markers --strict-config\nfilterwarnings = error\ndrill_again = 2\n")
+    pytester.makefile(".ini", pytest="[pytest]\naddopts = --strict-markers --strict-config\nfilterwarnings = error\ndrill_again = 5\n")
     return pytester
 
 

@@ -24,7 +24,7 @@ def test_starved(drill, box):
         if tries.stat().st_size < {times}:
             for _ in range(10):
                 os.kill(box._clients[-1].pid, signal.SIGSTOP)
-                time.sleep(0.3)
+                time.sleep(0.45)
                 os.kill(box._clients[-1].pid, signal.SIGCONT)
                 time.sleep(0.02)
         with tries.open("a") as file:

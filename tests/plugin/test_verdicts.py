@@ -167,7 +167,7 @@ def test_a_failed_heal_is_an_error_beside_the_verdict(box: pytest.Pytester, run:
     """A fault that cannot be undone is told at teardown, with residue's own exit code; the report is there."""
     box.makepyfile(
         PASSING.replace("def test_freeze", "@pytest.mark.box(stuck=True)\ndef test_freeze")
-        .replace("30s", "6s")
+        .replace("30s", "8s")
         .replace("writes.wait_recovered()", "")
     )
     result = run()
